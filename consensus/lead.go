@@ -1,0 +1,148 @@
+package consensus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/hashicorp/raft"
+)
+
+// watch follows who leads until stop. Raft blocks while it tells that this
+// node won or lost, so watch does nothing that could wait for Raft.
+func (l *Log) watch(notify <-chan bool, moves <-chan raft.Observation) {
+	for {
+		select {
+		case leads := <-notify:
+			l.mu.Lock()
+			l.leads = leads
+			l.office++
+			l.mu.Unlock()
+		case <-moves:
+		case <-l.stop:
+			return
+		}
+		l.announce()
+	}
+}
+
+// announce wakes everyone who waits for a change of leader.
+func (l *Log) announce() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	close(l.moved)
+	l.moved = make(chan struct{})
+}
+
+// IsLeader tells whether this node leads, as far as it knows: another may have
+// taken over within the last LeaderLeaseTimeout.
+func (l *Log) IsLeader() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.leads && l.ending == nil
+}
+
+// Lead calls run each time this node has won the leadership and its machines
+// have applied everything that was committed before. run's context ends with
+// the cause ErrLeadershipLost when the leadership does; run must then return,
+// and what it returns is of no interest. A run that returns nil before is not
+// called again until the node wins anew.
+//
+// Lead returns when ctx ends, when run fails, or when the node stops: the
+// cause, run's error, or ErrClosed or Err.
+func (l *Log) Lead(ctx context.Context, run func(ctx context.Context) error) error {
+	var served uint64 // the office that run was last called for
+	for {
+		office, err := l.awaitOffice(ctx, served)
+		if err != nil {
+			return err
+		}
+		served = office
+		if err := l.serve(ctx, office, run); err != nil {
+			return err
+		}
+	}
+}
+
+// awaitOffice waits until this node leads in another office than served.
+func (l *Log) awaitOffice(ctx context.Context, served uint64) (uint64, error) {
+	for {
+		l.mu.Lock()
+		leads, office, moved, ending := l.leads, l.office, l.moved, l.ending
+		l.mu.Unlock()
+		if ending != nil {
+			return 0, ending
+		}
+		if leads && office != served {
+			return office, nil
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return 0, context.Cause(ctx)
+		}
+	}
+}
+
+// serve calls run under one office. It returns nil when the leadership was
+// lost or run was content.
+func (l *Log) serve(ctx context.Context, office uint64, run func(ctx context.Context) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		if l.awaitLoss(ctx, office) {
+			cancel(ErrLeadershipLost)
+		}
+	}()
+	defer func() {
+		cancel(nil)
+		<-watched
+	}()
+
+	_, err := call(ctx, l, func() raft.Future { return l.raft.Barrier(0) })
+	switch {
+	case err == nil:
+		err = run(ctx)
+	case errors.Is(context.Cause(ctx), ErrLeadershipLost), isLoss(err):
+		return nil
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	default:
+		return fmt.Errorf("catching up after winning the leadership: %w", err)
+	}
+	switch {
+	case err == nil, errors.Is(context.Cause(ctx), ErrLeadershipLost):
+		return nil
+	case isLoss(err):
+		// run saw it before this node was told.
+		l.conf.Logger.Debug("leader's work ended", "err", err)
+		return nil
+	}
+	return err
+}
+
+// isLoss tells whether err is how a call ends that needed the leadership.
+func isLoss(err error) bool {
+	return errors.Is(err, ErrLeadershipLost) || errors.Is(err, ErrNoLeader) ||
+		errors.Is(err, raft.ErrNotLeader) || errors.Is(err, raft.ErrLeadershipLost)
+}
+
+// awaitLoss waits until this node's office is over, and returns false when
+// ctx ends first.
+func (l *Log) awaitLoss(ctx context.Context, office uint64) bool {
+	for {
+		l.mu.Lock()
+		over, moved := l.office != office || l.ending != nil, l.moved
+		l.mu.Unlock()
+		if over {
+			return true
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return false
+		}
+	}
+}

@@ -1,0 +1,135 @@
+package consensus
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/hashicorp/raft"
+)
+
+// fail makes the node stop: it takes no more calls and leaves the group. The
+// first error counts.
+func (l *Log) fail(err error) {
+	if full(err) && !errors.Is(err, ErrFull) {
+		err = fmt.Errorf("%w: %w", ErrFull, err)
+	}
+	l.mu.Lock()
+	first := l.err == nil
+	if first {
+		l.err = err
+	}
+	l.mu.Unlock()
+	if !first {
+		return
+	}
+	l.conf.Logger.Error("the node must stop", "err", err)
+	l.refuse(err)
+	close(l.failed)
+	// Raft's own goroutines fail, and halt waits for them.
+	l.running.Go(func() {
+		<-l.opened
+		l.halt()
+	})
+}
+
+// refuse keeps new calls out and tells everyone who waits.
+func (l *Log) refuse(why error) {
+	l.mu.Lock()
+	if l.ending == nil {
+		l.ending = why
+	}
+	l.mu.Unlock()
+	l.announce()
+}
+
+// halt ends Raft once. Calls that have begun get their answer first: Raft
+// drops what is still queued when it stops.
+func (l *Log) halt() {
+	l.halted.Do(func() {
+		l.calls.Wait()
+		if l.raft == nil {
+			return
+		}
+		ended := l.raft.Shutdown()
+		l.wire.cut()
+		if err := ended.Error(); err != nil {
+			l.conf.Logger.Warn("stopping raft", "err", err)
+		}
+		l.wire.wait()
+	})
+}
+
+// Failed is closed when the node must stop: a machine returned an error, or
+// the log cannot be written. Err says why, and Close is still needed.
+func (l *Log) Failed() <-chan struct{} { return l.failed }
+
+// Err is why the node must stop, nil while it need not.
+func (l *Log) Err() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.err
+}
+
+// Close stops taking part and closes the stores and the transport. It waits
+// for every goroutine of the Log, and for proposals under way. The machines
+// are the caller's to close, afterwards.
+func (l *Log) Close() error {
+	l.mu.Lock()
+	closed := errors.Is(l.ending, ErrClosed)
+	l.ending = ErrClosed
+	l.mu.Unlock()
+	if closed {
+		return nil
+	}
+	l.announce()
+	l.halt()
+	close(l.stop)
+	l.running.Wait()
+	if l.raft == nil && l.wire.Transport != nil {
+		l.wire.cut()
+		l.wire.wait()
+	}
+	if l.stores == nil {
+		return nil
+	}
+	if err := l.stores.close(); err != nil {
+		return fmt.Errorf("closing the log: %w", err)
+	}
+	return nil
+}
+
+// Stats is how this node stands, for people and for tests.
+type Stats struct {
+	Role     string `json:"role"`             // leader, candidate, follower or shutdown
+	Leader   string `json:"leader,omitempty"` // node, as far as this one knows
+	Term     uint64 `json:"term"`
+	Last     uint64 `json:"last"`     // index of the newest entry in this node's log
+	Commit   uint64 `json:"commit"`   // of the newest that is known to be committed
+	Applied  uint64 `json:"applied"`  // of the newest command that the machines applied
+	Snapshot uint64 `json:"snapshot"` // up to which the newest snapshot goes
+}
+
+// Stats reads how this node stands now. The values are of slightly different
+// moments.
+func (l *Log) Stats() Stats {
+	_, leader := l.raft.LeaderWithID()
+	// Raft tells the snapshot's index among its texts only.
+	snapshot, err := strconv.ParseUint(l.raft.Stats()["last_snapshot_index"], 10, 64)
+	if err != nil {
+		l.conf.Logger.Warn("reading raft's figures", "err", err)
+	}
+	return Stats{
+		Role:     roles[l.raft.State()],
+		Leader:   string(leader),
+		Term:     l.raft.CurrentTerm(),
+		Last:     l.raft.LastIndex(),
+		Commit:   l.raft.CommitIndex(),
+		Applied:  l.fsm.applied.Load(),
+		Snapshot: snapshot,
+	}
+}
+
+var roles = map[raft.RaftState]string{
+	raft.Leader: "leader", raft.Candidate: "candidate", raft.Follower: "follower", raft.Shutdown: "shutdown",
+}

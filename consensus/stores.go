@@ -1,0 +1,281 @@
+package consensus
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/hashicorp/raft"
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
+	"go.etcd.io/bbolt"
+)
+
+const (
+	snapshotsKept = 2
+	lockWait      = time.Second // for another process to let go of the state
+)
+
+// stores are what a node keeps of the log on disk:
+//
+//	node.json     whose state this is
+//	wal/          the log
+//	stable.db     term and vote
+//	snapshots/    the newest snapshots
+type stores struct {
+	log    *logStore
+	stable *stableStore
+	snaps  *raft.FileSnapshotStore
+	close  func() error
+}
+
+// openStores opens what is in c.Dir. Writes that fail are told to fail, which
+// must make the node stop.
+func openStores(c *Config, fail func(error)) (*stores, error) {
+	walDir := filepath.Join(c.Dir, "wal")
+	if err := os.MkdirAll(walDir, 0o700); err != nil {
+		return nil, err
+	}
+	// The stable store comes first: its lock keeps a second process out.
+	bolt, err := raftboltdb.New(raftboltdb.Options{
+		Path:        filepath.Join(c.Dir, "stable.db"),
+		BoltOptions: &bbolt.Options{Timeout: lockWait},
+	})
+	if errors.Is(err, bbolt.ErrTimeout) {
+		return nil, fmt.Errorf("%s is in use by another process", c.Dir)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("opening stable store: %w", err)
+	}
+	wal, closeWAL, err := openWAL(walDir, c.segmentSize, newHclog(c.Logger, "wal"))
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("opening log: %w", err), bolt.Close())
+	}
+	s := &stores{
+		log:    &logStore{LogStore: wal, fail: fail},
+		stable: &stableStore{StableStore: bolt, fail: fail},
+		close:  func() error { return errors.Join(closeWAL(), bolt.Close()) },
+	}
+	sweepSnapshots(filepath.Join(c.Dir, "snapshots"), c.Logger)
+	if s.snaps, err = raft.NewFileSnapshotStoreWithLogger(c.Dir, snapshotsKept, newHclog(c.Logger, "snapshot")); err != nil {
+		return nil, errors.Join(fmt.Errorf("opening snapshots: %w", err), s.close())
+	}
+	return s, nil
+}
+
+// sweepSnapshots removes what a killed process left of unfinished snapshots.
+// Raft skips them but never removes them.
+func sweepSnapshots(dir string, logger *slog.Logger) {
+	left, _ := filepath.Glob(filepath.Join(dir, "*.tmp")) // the pattern is fixed and correct
+	for _, path := range left {
+		if err := os.RemoveAll(path); err != nil {
+			logger.Warn("removing an unfinished snapshot", "path", path, "err", err)
+		}
+	}
+}
+
+// logStore is the log. It puts the leader's time into entries as they are
+// appended, and turns the first failed write into the end of the node: after
+// one, raft-wal may hold entries of which nobody knows whether they are on
+// disk, and only opening it again tells.
+type logStore struct {
+	raft.LogStore
+	fail   func(error)
+	failed atomic.Bool
+
+	// last is the newest time in the log or the state, in ns. The one goroutine
+	// that appends reads and writes it; restoring a snapshot may raise it.
+	last atomic.Int64
+}
+
+// IsMonotonic implements raft.MonotonicLogStore: raft-wal allows no gaps.
+func (s *logStore) IsMonotonic() bool { return true }
+
+// StoreLog implements raft.LogStore.
+func (s *logStore) StoreLog(l *raft.Log) error { return s.StoreLogs([]*raft.Log{l}) }
+
+// StoreLogs implements raft.LogStore.
+func (s *logStore) StoreLogs(logs []*raft.Log) error {
+	if s.failed.Load() {
+		return fmt.Errorf("appending to the log: %w", ErrFull)
+	}
+	s.stamp(logs)
+	return s.check("appending to the log", s.LogStore.StoreLogs(logs))
+}
+
+// DeleteRange implements raft.LogStore.
+func (s *logStore) DeleteRange(low, high uint64) error {
+	return s.check("cutting the log", s.LogStore.DeleteRange(low, high))
+}
+
+// stamp sets the time of entries that have none: those this node appends as
+// leader. Entries from another leader have theirs. Every entry of the log
+// passes here in order on every node, so whoever leads next goes on from the
+// newest time and the log's time never goes back.
+func (s *logStore) stamp(logs []*raft.Log) {
+	now := time.Now().UnixNano()
+	for _, l := range logs {
+		if l.Type != raft.LogCommand || !isEntry(l.Data) {
+			continue
+		}
+		if stampOf(l.Data) == 0 {
+			setStamp(l.Data, max(now, s.last.Load()+1))
+		}
+		s.raise(stampOf(l.Data))
+	}
+}
+
+func (s *logStore) raise(ns int64) {
+	for {
+		old := s.last.Load()
+		if ns <= old || s.last.CompareAndSwap(old, ns) {
+			return
+		}
+	}
+}
+
+// recall finds the newest time in the log after a restart.
+func (s *logStore) recall() error {
+	first, err := s.FirstIndex()
+	if err != nil {
+		return err
+	}
+	last, err := s.LastIndex()
+	if err != nil {
+		return err
+	}
+	for i := last; i >= first && i > 0; i-- {
+		var l raft.Log
+		if err := s.GetLog(i, &l); err != nil {
+			return fmt.Errorf("reading log entry %d: %w", i, err)
+		}
+		if l.Type == raft.LogCommand && isEntry(l.Data) {
+			s.raise(stampOf(l.Data))
+			return nil
+		}
+	}
+	return nil
+}
+
+func (s *logStore) check(doing string, err error) error {
+	if err == nil {
+		return nil
+	}
+	err = fmt.Errorf("%s: %w: %w", doing, ErrFull, err)
+	s.failed.Store(true)
+	s.fail(err)
+	return err
+}
+
+// stableStore keeps term and vote.
+type stableStore struct {
+	raft.StableStore
+	fail func(error)
+}
+
+// keyTerm is Raft's own key of the current term.
+const keyTerm = "CurrentTerm"
+
+// Set implements raft.StableStore.
+func (s *stableStore) Set(key, val []byte) error {
+	return s.check(s.StableStore.Set(key, val))
+}
+
+// SetUint64 implements raft.StableStore. Raft panics when the term cannot be
+// written. Saying that it was is safe here: the node is stopping, the vote and
+// the log refuse as well, and a term that was forgotten without a vote or an
+// entry in it cannot give two leaders to one term or lose an entry.
+func (s *stableStore) SetUint64(key []byte, val uint64) error {
+	err := s.check(s.StableStore.SetUint64(key, val))
+	if string(key) == keyTerm {
+		return nil
+	}
+	return err
+}
+
+func (s *stableStore) check(err error) error {
+	if err != nil {
+		err = fmt.Errorf("writing term or vote: %w: %w", ErrFull, err)
+		s.fail(err)
+	}
+	return err
+}
+
+// full tells whether err comes from a disk or quota without room.
+func full(err error) bool {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return true
+	}
+	// Raft's snapshot store hands on the text only.
+	return err != nil && strings.Contains(err.Error(), syscall.ENOSPC.Error())
+}
+
+// identity is node.json.
+type identity struct {
+	Version int    `json:"version"`
+	Node    string `json:"node"`
+}
+
+const identityVersion = 1
+
+// readIdentity returns the name of the node whose state is in dir, or "" for
+// an empty directory.
+func readIdentity(dir string) (string, error) {
+	data, err := os.ReadFile(filepath.Join(dir, "node.json"))
+	if errors.Is(err, os.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	var id identity
+	if err := json.Unmarshal(data, &id); err != nil {
+		return "", fmt.Errorf("reading node.json: %w", err)
+	}
+	if id.Version > identityVersion {
+		return "", fmt.Errorf("node.json: %w", ErrNewer)
+	}
+	if id.Node == "" {
+		return "", errors.New("node.json names no node")
+	}
+	return id.Node, nil
+}
+
+// writeIdentity claims dir for node, all or nothing.
+func writeIdentity(dir, node string) error {
+	data, err := json.Marshal(identity{Version: identityVersion, Node: node})
+	if err != nil {
+		return err
+	}
+	tmp := filepath.Join(dir, "node.json.tmp")
+	if err := writeSynced(tmp, append(data, '\n')); err != nil {
+		return err
+	}
+	if err := os.Rename(tmp, filepath.Join(dir, "node.json")); err != nil {
+		return err
+	}
+	return syncDir(dir)
+}
+
+func writeSynced(path string, data []byte) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	return errors.Join(err, f.Sync(), f.Close())
+}
+
+func syncDir(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}

@@ -1,0 +1,111 @@
+package consensus
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	raftwal "github.com/hashicorp/raft-wal"
+	"github.com/hashicorp/raft-wal/fs"
+	"github.com/hashicorp/raft-wal/metadb"
+	"github.com/hashicorp/raft-wal/segment"
+	"github.com/hashicorp/raft-wal/types"
+)
+
+// openWAL opens the log in dir and returns what closes it. It covers three
+// holes of raft-wal 0.4.0:
+//
+//   - Close leaves the meta database open, so a second Open in the same
+//     process waits for its lock forever. Here the caller closes it.
+//   - A segment that was full when the process died before its successor was
+//     recorded opens as a tail that refuses every append: repairTail.
+//   - A segment whose end was cut off (DeleteRange of a suffix, as a follower
+//     does after an election) has no index block and cannot be read after a
+//     restart (hashicorp/raft-wal#31): filer.Open.
+func openWAL(dir string, segmentSize int, logger hclog.Logger) (*raftwal.WAL, func() error, error) {
+	files := filer{segment.NewFiler(dir, fs.New())}
+	meta := &metaStore{files: files}
+	w, err := raftwal.Open(dir,
+		raftwal.WithSegmentSize(segmentSize),
+		raftwal.WithLogger(logger),
+		raftwal.WithSegmentFiler(files),
+		raftwal.WithMetaStore(meta),
+	)
+	if err != nil {
+		return nil, nil, errors.Join(err, meta.Close())
+	}
+	return w, func() error { return errors.Join(w.Close(), meta.Close()) }, nil
+}
+
+// filer reads a sealed segment that has no index by scanning it.
+type filer struct{ *segment.Filer }
+
+// Open implements types.SegmentFiler.
+func (f filer) Open(info types.SegmentInfo) (types.SegmentReader, error) {
+	if info.IndexStart == 0 {
+		// The writer keeps the index in memory; it is used for reading only.
+		return f.RecoverTail(info)
+	}
+	return f.Filer.Open(info)
+}
+
+// metaStore is raft-wal's own meta database with a repair on load.
+type metaStore struct {
+	metadb.BoltMetaDB
+	files filer
+}
+
+// Load implements types.MetaStore.
+func (m *metaStore) Load(dir string) (types.PersistentState, error) {
+	state, err := m.BoltMetaDB.Load(dir)
+	if err != nil {
+		return state, err
+	}
+	changed, err := m.repairTail(&state)
+	if err != nil {
+		return state, fmt.Errorf("repairing the last log segment: %w", err)
+	}
+	if !changed {
+		return state, nil
+	}
+	return state, m.CommitState(state)
+}
+
+// repairTail finishes a rotation that was cut off between sealing a segment
+// and recording it: the segment becomes sealed in the meta data too, and an
+// empty one follows, whose file raft-wal makes when it does not find it.
+func (m *metaStore) repairTail(state *types.PersistentState) (changed bool, err error) {
+	if len(state.Segments) == 0 {
+		return false, nil
+	}
+	tail := &state.Segments[len(state.Segments)-1]
+	if !tail.SealTime.IsZero() {
+		return false, nil
+	}
+	w, err := m.files.RecoverTail(*tail)
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer w.Close()
+	sealed, indexStart, err := w.Sealed()
+	if err != nil || !sealed {
+		return false, err
+	}
+	tail.SealTime, tail.IndexStart, tail.MaxIndex = time.Now(), indexStart, w.LastIndex()
+	next := types.SegmentInfo{
+		ID:         state.NextSegmentID,
+		BaseIndex:  tail.MaxIndex + 1,
+		MinIndex:   tail.MaxIndex + 1,
+		SizeLimit:  tail.SizeLimit,
+		Codec:      tail.Codec,
+		CreateTime: time.Now(),
+	}
+	state.Segments = append(state.Segments, next)
+	state.NextSegmentID++
+	return true, nil
+}
