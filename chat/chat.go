@@ -38,6 +38,8 @@ const (
 	MaxBody     = 64 << 10  // bytes of text or output kept of one item; the rest stays in the journal
 	MaxName     = 100       // characters of a name or title
 	MaxCommands = 65536     // command ids remembered to make a second apply harmless
+	MaxID       = 128       // bytes of an id; longer ones of agents are shortened to a hash
+	MaxQueue    = 100       // messages that wait for the agent of one task
 )
 
 // Ids are ULIDs made once at the source. The types keep one from standing
@@ -137,6 +139,7 @@ type Task struct {
 	ID      TaskID    `json:"id"`
 	Project ProjectID `json:"project"`
 	Title   string    `json:"title"`
+	Titled  bool      `json:"titled,omitempty"` // a person set the title; the agent's is not taken any more
 	Author  Author    `json:"author"`
 	Created time.Time `json:"created"`
 
@@ -166,6 +169,7 @@ type Task struct {
 	PullRequest *PullRequest `json:"pull_request"` // nil until there is one
 	Change      Change       `json:"change"`       // of the whole branch against its base
 	Usage       Usage        `json:"usage"`
+	Budget      int64        `json:"budget,omitempty"` // raised by an answer to AskBudget; 0: the project's
 
 	Seq   uint64 `json:"seq"`   // of the newest message
 	Index uint64 `json:"index"` // log index of the last change to this task or its messages

@@ -41,6 +41,7 @@ type Op struct {
 	Session *Session `json:"session,omitempty"`
 	TurnSet *TurnSet `json:"turn_set,omitempty"`
 	Items   *Items   `json:"items,omitempty"`
+	Note    *Note    `json:"note,omitempty"`
 	Branch  *Branch  `json:"branch,omitempty"`
 	End     *End     `json:"end,omitempty"`
 	Pull    *Pull    `json:"pull,omitempty"`
@@ -167,7 +168,9 @@ type Expire struct {
 // --- by the node that holds the lease; each is refused when Token is stale ---
 
 // StepSet begins, updates or ends a step. The first StepAgent moves the task
-// from preparing to starting.
+// from preparing to starting. Before there is a lease the leader reports the
+// steps place, buy and boot with Token 0; they move the task to placing,
+// buying and booting, and back to queued when they fail.
 type StepSet struct {
 	Task     TaskID        `json:"task"`
 	Token    uint64        `json:"token"`
@@ -189,7 +192,8 @@ type Session struct {
 
 // TurnSet moves a turn. Sent takes the queued message with id Prompt out of
 // the queue and makes it the current turn (Working); Delivered says that the
-// agent has it; Unknown opens an AskDelivery and moves to NeedsYou.
+// agent has it; Unknown opens an AskDelivery and moves to NeedsYou. Sent with
+// the id of the open turn adds a queued message to it (steering).
 type TurnSet struct {
 	Task     TaskID   `json:"task"`
 	Token    uint64   `json:"token"`
@@ -214,7 +218,7 @@ type Items struct {
 type Item struct {
 	ID     string `json:"id"`
 	Kind   Kind   `json:"kind"`
-	Source uint64 `json:"source,omitempty"`
+	Source uint64 `json:"source,omitempty"` // journal record that began it; usage of a record at or below the Cursor is not counted again
 
 	Offset int64  `json:"offset,omitempty"` // bytes that the message already has; what overlaps is dropped
 	Text   string `json:"text,omitempty"`
@@ -234,6 +238,16 @@ type Item struct {
 	TurnEnd *TurnEnd `json:"turn_end,omitempty"`
 }
 
+// Note is what the node itself says in a task, outside of the workspace's
+// journal: a refused mount, an ask for more budget, usage that the broker
+// counted. It is an item without a place in the journal; the command's id
+// makes it happen once.
+type Note struct {
+	Task  TaskID `json:"task"`
+	Token uint64 `json:"token"`
+	Item  Item   `json:"item"`
+}
+
 // TurnEnd says how a turn ended.
 type TurnEnd struct {
 	Turn TurnID `json:"turn"`
@@ -242,7 +256,8 @@ type TurnEnd struct {
 
 // Branch reports what git knows after a turn: work in progress is committed
 // and pushed. Done moves Publishing to Idle, or to Stopped when the person
-// pressed Stop, or to the next queued message's turn.
+// pressed Stop, or to the next queued message's turn. In Preparing and Starting
+// it says that there is nothing to send: the task is Idle.
 type Branch struct {
 	Task   TaskID       `json:"task"`
 	Token  uint64       `json:"token"`
