@@ -28,4 +28,3 @@ func TestEntriesSurviveARestart(t *testing.T) {
 		}
 	})
 }
-
