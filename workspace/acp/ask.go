@@ -243,7 +243,9 @@ func (p property) choices() []choice {
 
 // answered notes that the agent has its answer.
 func (c *Conversation) answered(id string) {
-	c.asks = slices.DeleteFunc(c.asks, func(a *ask) bool { return a.ID == id })
+	if i := slices.IndexFunc(c.asks, func(a *ask) bool { return a.ID == id }); i >= 0 {
+		c.closeAsk(c.asks[i], "Answered.")
+	}
 }
 
 // withdraw takes the agent's $/cancel_request: it does not wait any more.
@@ -273,7 +275,7 @@ func (c *Conversation) closeAsks(why string) {
 }
 
 func (c *Conversation) closeAsk(a *ask, why string) {
-	c.answered(a.ID)
+	c.asks = slices.DeleteFunc(c.asks, func(v *ask) bool { return v == a })
 	shown := a.Ask
 	shown.Closed = why
 	c.emit(chat.Item{ID: a.ID, Kind: chat.KindAsk, Ask: &shown, Closed: true})
@@ -304,66 +306,57 @@ func (c *Conversation) answer(id string, v chat.Answer) ([]byte, error) {
 	}
 	result := map[string]any{"action": v.Option}
 	if v.Option == "accept" {
-		content, err := a.schema.content(v.Values)
-		if err != nil {
-			return nil, err
-		}
-		result["content"] = content
+		result["content"] = a.schema.content(v.Values)
 	}
 	return responseLine(a.rpc, result, nil), nil
 }
 
-// content turns the form's texts into the types that the agent asked for.
-// Several choices come as lines. Empty fields are left out.
-func (s formSchema) content(values map[string]string) (map[string]any, error) {
+// content turns the form's texts into the types that the agent asked for; a
+// text that is of another type goes as it is, for the agent to refuse. Several
+// choices come as lines. Empty fields are left out.
+func (s formSchema) content(values map[string]string) map[string]any {
 	content := map[string]any{}
-	for _, name := range slices.Sorted(maps.Keys(values)) {
-		raw, known := s.Properties[name]
-		text := values[name]
-		if !known || text == "" {
-			continue
-		}
-		var p property
-		_ = json.Unmarshal(raw, &p) // not an object: a text field
-		v, err := p.value(text)
-		if err != nil {
-			return nil, fmt.Errorf("%w: %s: %w", chat.ErrInvalid, name, err)
-		}
-		content[name] = v
-	}
-	for _, name := range s.Required {
-		if _, ok := content[string(name)]; !ok {
-			return nil, fmt.Errorf("%w: %s needs an answer", chat.ErrInvalid, name)
+	for name, text := range values {
+		if raw, known := s.Properties[name]; known && text != "" {
+			var p property
+			_ = json.Unmarshal(raw, &p) // not an object: a text field
+			content[name] = p.value(text)
 		}
 	}
-	return content, nil
+	return content
 }
 
-func (p property) value(text string) (any, error) {
-	pick := func(shown string) string {
-		for _, o := range p.choices() {
-			if string(o.Title) == shown {
-				return string(o.Const)
-			}
-		}
-		return shown
-	}
+func (p property) value(text string) any {
 	switch p.Type {
-	case "integer":
-		return strconv.ParseInt(text, 10, 64)
-	case "number":
-		return strconv.ParseFloat(text, 64)
+	case "integer", "number":
+		if v, err := strconv.ParseInt(text, 10, 64); err == nil {
+			return v
+		}
+		if v, err := strconv.ParseFloat(text, 64); err == nil {
+			return v
+		}
 	case "boolean":
-		return strconv.ParseBool(text)
+		if v, err := strconv.ParseBool(text); err == nil {
+			return v
+		}
 	case "array":
 		all := []string{}
 		for l := range strings.Lines(text) {
 			if l = strings.TrimSpace(l); l != "" {
-				all = append(all, pick(l))
+				all = append(all, p.pick(l))
 			}
 		}
-		return all, nil
-	default:
-		return pick(text), nil
+		return all
 	}
+	return p.pick(text)
+}
+
+// pick is the value behind what was shown.
+func (p property) pick(shown string) string {
+	for _, o := range p.choices() {
+		if string(o.Title) == shown {
+			return string(o.Const)
+		}
+	}
+	return shown
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	acp "github.com/coder/acp-go-sdk"
@@ -71,10 +72,7 @@ type capabilities struct {
 }
 
 func (d *Driver) startSession(ctx context.Context, run int, earlier string, caps capabilities) error {
-	servers := d.c.Servers
-	if servers == nil {
-		servers = []acp.McpServer{}
-	}
+	servers := d.servers()
 	id := sessionID(run)
 	if earlier != "" {
 		var err error
@@ -106,6 +104,19 @@ func (d *Driver) startSession(ctx context.Context, run int, earlier string, caps
 		return &FailureError{chat.Failure{Reason: d.conv.c.Agent + " gave its session no id."}}
 	}
 	return nil
+}
+
+// servers are the MCP servers as the protocol has them; never nil.
+func (d *Driver) servers() []acp.McpServer {
+	servers := []acp.McpServer{}
+	for _, s := range d.c.Servers {
+		headers := []acp.HttpHeader{}
+		for _, name := range slices.Sorted(maps.Keys(s.Headers)) {
+			headers = append(headers, acp.HttpHeader{Name: name, Value: s.Headers[name]})
+		}
+		servers = append(servers, acp.McpServer{Http: &acp.McpServerHttpInline{Name: s.Name, Url: s.URL, Headers: headers}})
+	}
+	return servers
 }
 
 func (d *Driver) run() (run int, alive bool) {

@@ -9,8 +9,6 @@ import (
 	"sync"
 	"time"
 
-	acp "github.com/coder/acp-go-sdk"
-
 	"github.com/samnode/samnode/chat"
 )
 
@@ -31,12 +29,19 @@ var (
 	ErrUnknown = errors.New("delivery unknown") // of a turn; see chat.Unknown
 )
 
+// Server is an MCP server that the agent may use, over HTTP: every agent can.
+type Server struct {
+	Name    string
+	URL     string
+	Headers map[string]string
+}
+
 // Config of a Driver.
 type Config struct {
 	Link         Link
 	Conversation ConversationConfig
-	Cwd          string          // the repository, as the agent sees it
-	Servers      []acp.McpServer // MCP servers of the session; may be nil
+	Cwd          string   // the repository, as the agent sees it
+	Servers      []Server // MCP servers of the session; may be nil
 	Modes        map[chat.Mode]string
 	// NeedResume refuses to begin a fresh session when an earlier one was
 	// asked for and cannot be taken up.

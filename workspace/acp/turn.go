@@ -143,7 +143,7 @@ func (c *Conversation) endTurn(t *Turn, stop string, u *chat.Usage) {
 		}
 		c.dropTools()
 	}
-	it := chat.Item{ID: c.itemID(), Kind: chat.KindStatus, TurnEnd: &chat.TurnEnd{Turn: t.ID, Stop: stop}}
+	it := chat.Item{ID: c.itemID(), TurnEnd: &chat.TurnEnd{Turn: t.ID, Stop: stop}}
 	if u != nil && !c.c.Metered {
 		it.Usage = u
 	}

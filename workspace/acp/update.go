@@ -11,8 +11,7 @@ type stream struct {
 	id   string
 	kind chat.Kind
 	key  string // the agent's messageId, "" if it gave none
-	n    int64  // bytes so far
-	size int64  // bytes before cuts; 0: nothing was cut
+	n    int64  // bytes so far, what was cut away included
 }
 
 // maxStreams texts with a messageId may grow at the same time.
@@ -104,19 +103,15 @@ func (c *Conversation) text(kind chat.Kind, u update) {
 		return
 	}
 	s := c.stream(kind, string(u.MessageID))
-	if s.n > 0 && s.n+int64(len(text)) > chat.MaxBody {
+	if s.n > 0 && (size > 0 || s.n+int64(len(text)) > chat.MaxBody) {
 		c.closeText(s) // a very long message goes on in the next item
 		s = c.stream(kind, string(u.MessageID))
 	}
-	it := chat.Item{ID: s.id, Kind: kind, Offset: s.n, Text: text}
-	if size > 0 {
-		s.size += size - int64(len(text))
+	c.emit(chat.Item{ID: s.id, Kind: kind, Offset: s.n, Text: text, Size: size})
+	if s.n += int64(len(text)); size > 0 {
+		s.n = size
+		c.closeText(s) // the size says how much there was of this one
 	}
-	s.n += int64(len(text))
-	if s.size > 0 {
-		it.Size = s.n + s.size
-	}
-	c.emit(it)
 }
 
 // stream finds the open text, or opens one.
