@@ -150,6 +150,9 @@ func (e *Engine) Inspect(ctx context.Context, id string) (State, error) {
 	if err != nil {
 		return State{}, err
 	}
+	if c.State.Status == "removing" { // as good as gone; what it says of its run is not true
+		return State{}, fmt.Errorf("container %s is being removed: %w", id, ErrNotFound)
+	}
 	return State{
 		ID: c.ID, Name: strings.TrimPrefix(c.Name, "/"), Image: c.Image, Labels: c.Config.Labels,
 		Running: c.State.Running, ExitCode: c.State.ExitCode, OOMKilled: c.State.OOMKilled, Error: c.State.Error,

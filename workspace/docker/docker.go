@@ -152,10 +152,10 @@ func classify(err error) error {
 	switch {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return nil
-	case client.IsErrConnectionFailed(err), errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, os.ErrPermission):
-		return ErrNoEngine
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
 		return ErrLost
+	case client.IsErrConnectionFailed(err), errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, os.ErrPermission):
+		return ErrNoEngine
 	case strings.Contains(text, "no space left on device"), strings.Contains(text, "disk quota exceeded"):
 		return ErrDiskFull
 	case strings.Contains(text, "No such image"), strings.Contains(text, "manifest unknown"),
