@@ -1,0 +1,73 @@
+package shim
+
+import (
+	"io"
+	"time"
+)
+
+const maxID = 1024 // bytes of an id
+
+// Info is the shim's answer to Hello.
+type Info struct {
+	Protocol int       `json:"protocol"`
+	Started  time.Time `json:"started"` // of this shim; another time means that it, and all processes, began anew
+	Running  bool      `json:"running"` // an agent's process runs
+	ID       string    `json:"id,omitempty"`
+	PID      int       `json:"pid,omitempty"`
+	Run      int       `json:"run"`               // of the running or last agent; 0: there was none
+	Last     uint64    `json:"last"`              // newest record; 0: none
+	Stderr   []byte    `json:"stderr,omitempty"`  // last 64 KiB of the agents' stderr since the shim started
+	Trouble  string    `json:"trouble,omitempty"` // why the journal takes no records, so that the agent has to wait
+}
+
+// Spec is an agent to start. Its environment is the container's with HOME,
+// USER, LOGNAME, SHELL and then Env on top; PATH of that finds the program.
+type Spec struct {
+	ID   string   `json:"id"`             // the same id while its process runs starts nothing
+	Path string   `json:"path"`           // a name looked up in PATH, or a path
+	Args []string `json:"args,omitempty"` // without argv[0]
+	Env  []string `json:"env,omitempty"`  // NAME=value
+	Dir  string   `json:"dir,omitempty"`  // empty: the home folder
+}
+
+// ExecSpec is a command to run in the workspace. Nil readers and writers are
+// empty input and discarded output.
+type ExecSpec struct {
+	Args   []string  `json:"args"` // argv; Args[0] is looked up as in Spec
+	Env    []string  `json:"env,omitempty"`
+	Dir    string    `json:"dir,omitempty"`
+	Stdin  io.Reader `json:"-"`
+	Stdout io.Writer `json:"-"`
+	Stderr io.Writer `json:"-"` // may be the same as Stdout
+}
+
+// TerminalSpec names a terminal, and says how to make it when it is new.
+type TerminalSpec struct {
+	ID   string   `json:"id"`
+	Name string   `json:"name,omitempty"` // shown to people; empty: the id
+	Rows uint16   `json:"rows,omitempty"` // 0: as it is, 24 when new
+	Cols uint16   `json:"cols,omitempty"` // 0: as it is, 80 when new
+	Args []string `json:"args,omitempty"` // empty: a login shell
+	Dir  string   `json:"dir,omitempty"`
+	Env  []string `json:"env,omitempty"`
+}
+
+// TerminalInfo is an open terminal.
+type TerminalInfo struct {
+	ID       string    `json:"id"`
+	Name     string    `json:"name"`
+	PID      int       `json:"pid"`
+	Started  time.Time `json:"started"`
+	Rows     uint16    `json:"rows"`
+	Cols     uint16    `json:"cols"`
+	Attached int       `json:"attached"` // how many watch it
+}
+
+// Port is a TCP port that a process of the workspace listens on.
+type Port struct {
+	Port    int       `json:"port"`
+	Address string    `json:"address"`           // "127.0.0.1", "::", ...
+	PID     int       `json:"pid,omitempty"`     // 0: not ours to see
+	Process string    `json:"process,omitempty"` // its name
+	Since   time.Time `json:"since,omitzero"`    // when the process started
+}

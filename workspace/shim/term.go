@@ -1,0 +1,256 @@
+package shim
+
+import (
+	"cmp"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/creack/pty"
+)
+
+const (
+	maxTerminals = 100
+	closeGrace   = 500 * time.Millisecond // between SIGHUP and SIGKILL of a closed terminal
+)
+
+// terminals are the shells of the workspace, by id.
+type terminals struct {
+	procs *procs
+	log   *slog.Logger
+
+	mu   sync.Mutex
+	open map[string]*terminal
+}
+
+// terminal is one shell on a pseudo terminal. It lives until the shell exits
+// or somebody closes it, watched or not.
+type terminal struct {
+	id      string
+	proc    *proc
+	pty     *os.File
+	started time.Time
+	screen  *screen
+	ended   chan struct{} // closed when its output is complete
+
+	mu         sync.Mutex
+	name       string
+	rows, cols uint16
+}
+
+func newTerminals(p *procs, log *slog.Logger) *terminals {
+	return &terminals{procs: p, log: log, open: map[string]*terminal{}}
+}
+
+func (ts *terminals) list() []TerminalInfo {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	all := make([]TerminalInfo, 0, len(ts.open))
+	for _, t := range ts.open {
+		all = append(all, t.info())
+	}
+	slices.SortFunc(all, func(a, b TerminalInfo) int {
+		return cmp.Or(a.Started.Compare(b.Started), strings.Compare(a.ID, b.ID))
+	})
+	return all
+}
+
+func (t *terminal) info() TerminalInfo {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return TerminalInfo{ID: t.id, Name: t.name, PID: t.proc.pid, Started: t.started,
+		Rows: t.rows, Cols: t.cols, Attached: t.screen.watchers()}
+}
+
+func (ts *terminals) get(id string) (*terminal, error) {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	if t := ts.open[id]; t != nil {
+		return t, nil
+	}
+	return nil, fmt.Errorf("%w: %s", ErrNotFound, id)
+}
+
+func (ts *terminals) rename(id, name string) error {
+	t, err := ts.get(id)
+	if err != nil {
+		return err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.name = name
+	return nil
+}
+
+// close hangs up, kills what is left of the session, and returns when the
+// terminal is gone from the list.
+func (ts *terminals) close(id string) error {
+	t, err := ts.get(id)
+	if err != nil {
+		return err
+	}
+	t.proc.signal(syscall.SIGHUP)
+	if waitFor(context.Background(), t.proc.done, closeGrace) != nil {
+		t.proc.signal(syscall.SIGKILL)
+	}
+	t.proc.sweep(ts.log)
+	<-t.ended
+	return nil
+}
+
+func (ts *terminals) closeAll() {
+	var wg sync.WaitGroup
+	for _, t := range ts.list() {
+		wg.Go(func() { _ = ts.close(t.ID) }) // not found: it ended by itself
+	}
+	wg.Wait()
+}
+
+// attach finds the terminal or makes it with c.
+func (ts *terminals) attach(spec TerminalSpec, c command) (*terminal, error) {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	if t := ts.open[spec.ID]; t != nil {
+		if spec.Rows > 0 && spec.Cols > 0 {
+			return t, t.resize(spec.Rows, spec.Cols)
+		}
+		return t, nil
+	}
+	if len(ts.open) >= maxTerminals {
+		return nil, fmt.Errorf("%w: %d terminals are open", ErrRefused, len(ts.open))
+	}
+	t, err := ts.makeLocked(spec, c)
+	if err != nil {
+		return nil, err
+	}
+	ts.open[spec.ID] = t
+	return t, nil
+}
+
+func (ts *terminals) makeLocked(spec TerminalSpec, c command) (*terminal, error) {
+	ours, theirs, err := pty.Open()
+	if err != nil {
+		return nil, fmt.Errorf("making a terminal: %w", err)
+	}
+	defer theirs.Close()
+	t := &terminal{id: spec.ID, name: firstOf(spec.Name, spec.ID), pty: ours,
+		started: time.Now().UTC(), screen: newScreen(), ended: make(chan struct{})}
+	if err := t.resize(cmp.Or(spec.Rows, 24), cmp.Or(spec.Cols, 80)); err != nil {
+		ours.Close()
+		return nil, err
+	}
+	c.files, c.tty = [3]*os.File{theirs, theirs, theirs}, true
+	if t.proc, err = ts.procs.start(c); err != nil {
+		ours.Close()
+		return nil, err
+	}
+	go ts.watch(t)
+	return t, nil
+}
+
+// watch shows the shell's output until it has ended.
+func (ts *terminals) watch(t *terminal) {
+	from := &pipe{File: t.pty}
+	drained := make(chan struct{})
+	go func() {
+		defer close(drained)
+		buf := make([]byte, 32<<10)
+		for {
+			n, err := from.Read(buf)
+			t.screen.show(buf[:n])
+			if err != nil { // EIO: nobody has the other side open any more
+				return
+			}
+		}
+	}()
+	<-t.proc.done
+	giveUpWhenSilent(drained, execSilence, from)
+	ts.mu.Lock()
+	delete(ts.open, t.id)
+	ts.mu.Unlock()
+	t.screen.end(exitCode(t.proc.status))
+	t.pty.Close()
+	close(t.ended)
+}
+
+func (t *terminal) resize(rows, cols uint16) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err := pty.Setsize(t.pty, &pty.Winsize{Rows: rows, Cols: cols}); err != nil {
+		return fmt.Errorf("resizing the terminal: %w", err)
+	}
+	t.rows, t.cols = rows, cols
+	return nil
+}
+
+// terminal attaches the connection to a terminal until either ends.
+func (s *server) terminal(ctx context.Context, c *net.UnixConn, w *frameWriter, q request) error {
+	if q.Terminal == nil || q.Terminal.ID == "" || len(q.Terminal.ID) > maxID {
+		return refuse(w, fmt.Errorf("%w: a terminal needs an id", ErrInvalid))
+	}
+	spec := *q.Terminal
+	args := spec.Args
+	if len(args) == 0 {
+		args = []string{"-" + s.config.Shell[strings.LastIndexByte(s.config.Shell, '/')+1:]} // a login shell
+	}
+	cmd := command{args: args, dir: firstOf(spec.Dir, s.config.Home),
+		env: s.env(append([]string{"TERM=xterm-256color", "COLORTERM=truecolor"}, spec.Env...))}
+	if len(spec.Args) == 0 {
+		cmd.path = s.config.Shell
+	}
+	t, err := s.terms.attach(spec, cmd)
+	if err != nil {
+		return refuse(w, err)
+	}
+	v := t.screen.attach()
+	defer t.screen.detach(v)
+	if err := w.writeJSON(kindAnswer, answer{}); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		defer cancel() // the caller left
+		t.receive(c)
+	}()
+	for {
+		b, code, err := t.screen.next(ctx, v)
+		if err != nil {
+			return err
+		}
+		if b == nil {
+			return w.writeJSON(kindExit, exit{Code: code})
+		}
+		if err := w.write(kindOut, b); err != nil {
+			return err
+		}
+	}
+}
+
+// receive takes keys and sizes until the caller leaves or the terminal ends.
+func (t *terminal) receive(c net.Conn) {
+	for {
+		kind, b, err := readFrame(c, inputWindow)
+		if err != nil {
+			return
+		}
+		switch {
+		case kind == kindData:
+			if _, err := t.pty.Write(b); err != nil {
+				<-t.ended // what it said last is still on its way
+				return
+			}
+		case kind == kindResize && len(b) == 4:
+			// A terminal that just ended can not be resized, and need not be.
+			_ = t.resize(binary.LittleEndian.Uint16(b), binary.LittleEndian.Uint16(b[2:]))
+		}
+	}
+}
