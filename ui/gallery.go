@@ -1,0 +1,7 @@
+package ui
+
+import "net/http"
+
+func (s *Server) gallery(w http.ResponseWriter, r *http.Request) error {
+	return errNoPage
+}

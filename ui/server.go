@@ -1,0 +1,194 @@
+// Package ui is what people see of a node: pages rendered on the server, live
+// streams of rendered fragments, and the terminal's socket.
+//
+// Every page is whole without JavaScript: it can be read, each card opens, and
+// each action is a form that posts and redirects. The script adds the stream,
+// keys and panels. What agents write is hostile text and is treated so in one
+// place, markdown.go. Who a request is from is said by the connection
+// (Config.WhoIs), so changes are taken from our own origin only.
+package ui
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+
+	"github.com/samnode/samnode/chat"
+)
+
+// Role is what a person may do in this mesh.
+type Role string
+
+// The roles, from least to most.
+const (
+	Viewer Role = "viewer" // reads
+	Member Role = "member" // also starts, says, stops, answers, opens terminals
+	Owner  Role = "owner"  // also secrets and settings
+)
+
+// Terminal is one attached terminal of a workspace. Reading gives the replay
+// first, then what the program writes. Closing detaches; it does not end the
+// program.
+type Terminal interface {
+	io.ReadWriteCloser
+	Resize(rows, cols uint16) error
+}
+
+// Config is what the pages need from the rest of the node. Room and WhoIs are
+// required. A func field that is nil turns its part of the page off, with a
+// sentence that says so.
+type Config struct {
+	Room  Room
+	WhoIs func(*http.Request) (chat.Person, Role, error)
+
+	// Diff reads the change of a task's branch from git; no workspace is needed.
+	Diff func(context.Context, chat.Task, DiffOptions) (Diff, error)
+	// Files reads a path of the task's branch: a folder or a file.
+	Files func(ctx context.Context, task chat.Task, path string) (File, error)
+	// Merge merges a plain remote's branch: method is squash, rebase or merge.
+	Merge func(ctx context.Context, task chat.Task, method string, by chat.Author) error
+	// OpenPull opens the task's pull request, or marks a draft ready.
+	OpenPull func(ctx context.Context, task chat.Task, draft bool, by chat.Author) error
+
+	// Terminal attaches to a terminal, making it when it does not exist.
+	Terminal      func(ctx context.Context, task chat.TaskID, id string, rows, cols uint16) (Terminal, error)
+	Terminals     func(context.Context, chat.TaskID) ([]TerminalInfo, error)
+	CloseTerminal func(ctx context.Context, task chat.TaskID, id string) error
+	Ports         func(context.Context, chat.TaskID) ([]Port, error)
+
+	// Journal is the raw journal of the task's workspace, while it exists.
+	Journal func(context.Context, chat.TaskID) (io.ReadCloser, error)
+	// Output is the whole text of a tool call that was cut for the log.
+	Output func(ctx context.Context, task chat.TaskID, message string) (io.ReadCloser, error)
+
+	Agents    func() []AgentInfo
+	CheckRepo func(ctx context.Context, url string) error // does a fetch of it work? ErrInvalid says why not
+	SetSecret func(ctx context.Context, scope chat.ProjectID, name, value string, by chat.Author) error
+
+	API     http.Handler // mounted at /api/
+	Dev     bool         // serves /gallery
+	Logger  *slog.Logger // nil: slog.Default
+	Version string       // of the program, for pages that outlive an upgrade
+	Node    chat.Node    // this node's name
+}
+
+// Server is the handler of all pages.
+type Server struct {
+	Config
+	handler http.Handler
+	assets  *assets
+	text    *markdown
+	done    context.Context // ends the streams
+	stop    context.CancelFunc
+}
+
+// New checks the config and builds the server.
+func New(cfg Config) (*Server, error) {
+	if cfg.Room == nil {
+		return nil, errors.New("ui: Config.Room is nil")
+	}
+	if cfg.WhoIs == nil {
+		return nil, errors.New("ui: Config.WhoIs is nil")
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
+	}
+	files, err := loadAssets()
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{Config: cfg, assets: files, text: newMarkdown()}
+	s.done, s.stop = context.WithCancel(context.Background())
+	s.handler = headers(http.NewCrossOriginProtection().Handler(s.routes()))
+	return s, nil
+}
+
+// Close ends every open stream and terminal, so that the HTTP server can shut
+// down; pages reconnect by themselves.
+func (s *Server) Close() error {
+	s.stop()
+	return nil
+}
+
+// ServeHTTP answers a request of a browser.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
+
+func (s *Server) routes() http.Handler {
+	mux := http.NewServeMux()
+	get := func(path string, h handler) { mux.Handle("GET "+path, s.page(Viewer, h)) }
+	post := func(path string, role Role, h handler) { mux.Handle("POST "+path, s.page(role, h)) }
+
+	mux.Handle("GET /static/", s.assets)
+	mux.HandleFunc("GET /favicon.ico", s.assets.favicon)
+	if s.API != nil {
+		mux.Handle("/api/", s.API)
+	}
+
+	get("/{$}", s.home)
+	get("/events", s.listEvents)
+	get("/start", s.start)
+	get("/settings", s.settings)
+	get("/projects", s.projects)
+	get("/projects/new", s.projectForm)
+	get("/p/{project}", s.project)
+	get("/p/{project}/settings", s.projectSettings)
+	get("/t/{task}", s.task)
+	get("/t/{task}/events", s.taskEvents)
+	get("/t/{task}/diff", s.taskDiff)
+	get("/t/{task}/files", s.taskFiles)
+	get("/t/{task}/files/{path...}", s.taskFiles)
+	get("/t/{task}/raw/{path...}", s.rawFile)
+	get("/t/{task}/terminal", s.taskTerminal)
+	get("/t/{task}/ports", s.taskPorts)
+	get("/t/{task}/log", s.taskLog)
+	get("/t/{task}/journal", s.journal)
+	get("/t/{task}/output/{message}", s.output)
+	get("/t/{task}/export", s.export)
+	mux.Handle("GET /t/{task}/terminals/{id}/ws", s.page(Member, s.terminalSocket))
+
+	post("/projects/new", Member, s.projectCreate)
+	post("/p/{project}/settings", Owner, s.projectSave)
+	post("/p/{project}/remove", Owner, s.projectRemove)
+	post("/p/{project}/secrets", Owner, s.secretSet)
+	post("/p/{project}/tasks", Member, s.taskCreate)
+	post("/settings/secrets", Owner, s.secretSet)
+	post("/t/{task}/say", Member, s.say)
+	post("/t/{task}/queue", Member, s.queueEdit)
+	post("/t/{task}/answer", Member, s.answer)
+	post("/t/{task}/stop", Member, s.stopTask)
+	post("/t/{task}/retry", Member, s.retry)
+	post("/t/{task}/release", Member, s.release)
+	post("/t/{task}/edit", Member, s.edit)
+	post("/t/{task}/pull", Member, s.openPull)
+	post("/t/{task}/merge", Member, s.merge)
+	post("/t/{task}/terminals/{id}/close", Member, s.closeTerminal)
+
+	if s.Dev {
+		get("/gallery", s.gallery)
+	}
+	mux.Handle("/", s.page(Viewer, func(http.ResponseWriter, *http.Request) error { return errNoPage }))
+	return mux
+}
+
+// headers sets what holds for every answer. Scripts and styles come from our
+// own files only; nothing else is loaded, framed or sent elsewhere.
+func headers(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Content-Security-Policy", policy)
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Referrer-Policy", "same-origin")
+		h.Set("X-Frame-Options", "DENY")
+		h.Set("Cross-Origin-Opener-Policy", "same-origin")
+		next.ServeHTTP(w, r)
+	})
+}
+
+const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; " +
+	"connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+
+// terminalPolicy lets xterm.js write its own style element; scripts stay ours.
+const terminalPolicy = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; " +
+	"connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
