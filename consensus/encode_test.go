@@ -3,12 +3,12 @@ package consensus
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
 func TestEntriesComeBackAsTheyWere(t *testing.T) {
@@ -33,8 +33,9 @@ func TestEntriesComeBackAsTheyWere(t *testing.T) {
 			if !at.Equal(want) || at.Location() != time.UTC {
 				t.Errorf("time = %v, want %v", at, want)
 			}
-			if diff := cmp.Diff(parts, got, cmpopts.EquateEmpty()); diff != "" {
-				t.Errorf("parts (-want +got):\n%s", diff)
+			same := func(a, b Part) bool { return a.Machine == b.Machine && bytes.Equal(a.Data, b.Data) }
+			if !slices.EqualFunc(parts, got, same) {
+				t.Errorf("decodeEntry() = %.200v, want %.200v", got, parts)
 			}
 		})
 	}

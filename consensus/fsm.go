@@ -105,6 +105,8 @@ func (f *fsm) sort(to map[string][]Entry, l *raft.Log, names []string) error {
 		if f.machines[p.Machine] == nil {
 			return fmt.Errorf("log entry %d: %w: part for machine %q", l.Index, ErrNewer, p.Machine)
 		}
+	}
+	for _, p := range parts {
 		if l.Index > f.done[p.Machine] && slices.Contains(names, p.Machine) {
 			to[p.Machine] = append(to[p.Machine], Entry{Index: l.Index, At: at, Data: p.Data})
 		}
@@ -163,7 +165,11 @@ func (f *fsm) Restore(r io.ReadCloser) error {
 	if f.err != nil {
 		return f.err
 	}
-	if _, err := f.restore(r); err != nil {
+	behind, err := f.restore(r)
+	for name := range behind {
+		err = fmt.Errorf("snapshot of another node: machine %s: %w", name, ErrManifest)
+	}
+	if err != nil {
 		f.err = err
 		f.fail(err)
 	}

@@ -1,0 +1,419 @@
+package consensus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/hashicorp/raft"
+)
+
+// pipeNet connects nodes by net.Pipe. A node that is cut off reaches nobody
+// and nobody reaches it.
+type pipeNet struct {
+	mu    sync.Mutex
+	nodes map[string]*pipeTransport
+	off   map[string]bool
+}
+
+func newPipeNet() *pipeNet {
+	return &pipeNet{nodes: make(map[string]*pipeTransport), off: make(map[string]bool)}
+}
+
+// pipeTransport is one node's Transport.
+type pipeTransport struct {
+	net    *pipeNet
+	addr   string
+	in     chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+
+	conns []net.Conn // both ends of all; protected by net.mu
+}
+
+func (n *pipeNet) transport(addr string) *pipeTransport {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	t := &pipeTransport{net: n, addr: addr, in: make(chan net.Conn), closed: make(chan struct{})}
+	n.nodes[addr] = t
+	return t
+}
+
+// cut takes a node off the network, or puts it back.
+func (n *pipeNet) cut(addr string, off bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.off[addr] = off
+	if off {
+		for _, c := range n.nodes[addr].conns {
+			c.Close()
+		}
+	}
+}
+
+func (t *pipeTransport) Dial(ctx context.Context, addr string) (net.Conn, error) {
+	near, far := net.Pipe()
+	t.net.mu.Lock()
+	peer, off := t.net.nodes[addr], t.net.off[addr] || t.net.off[t.addr]
+	if peer != nil && !off {
+		t.conns = append(t.conns, near)
+		peer.conns = append(peer.conns, far)
+	}
+	t.net.mu.Unlock()
+	if peer == nil || off {
+		return nil, fmt.Errorf("%s cannot be reached", addr)
+	}
+	select {
+	case peer.in <- far:
+		return near, nil
+	case <-peer.closed:
+		return nil, net.ErrClosed
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+func (t *pipeTransport) Accept() (net.Conn, error) {
+	select {
+	case c := <-t.in:
+		return c, nil
+	case <-t.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (t *pipeTransport) Close() error {
+	t.once.Do(func() { close(t.closed) })
+	return nil
+}
+
+func (t *pipeTransport) Addr() net.Addr { return pipeAddr(t.addr) }
+
+type pipeAddr string
+
+func (pipeAddr) Network() string  { return "pipe" }
+func (a pipeAddr) String() string { return string(a) }
+
+// cluster is three voters on one pipeNet.
+type cluster struct {
+	keepers  map[string]*disk // nodes whose machine has a store of its own
+	net      *pipeNet
+	configs  map[string]Config
+	logs     map[string]*Log
+	machines map[string]*recorder
+}
+
+var nodes = []string{"a", "b", "c"}
+
+func newCluster(t *testing.T, change func(*Config)) *cluster {
+	t.Helper()
+	c := &cluster{
+		net:      newPipeNet(),
+		configs:  make(map[string]Config),
+		logs:     make(map[string]*Log),
+		machines: make(map[string]*recorder),
+	}
+	for _, name := range nodes {
+		conf := testConfig(t, new(recorder))
+		conf.Node, conf.Bootstrap, conf.join = name, name == "a", name != "a"
+		if change != nil {
+			change(&conf)
+		}
+		c.configs[name] = conf
+		c.start(t, name)
+		if name != "a" {
+			c.await(t, "a to lead", func() bool { return c.logs["a"].IsLeader() })
+			f := c.logs["a"].raft.AddVoter(raft.ServerID(name), raft.ServerAddress(name), 0, 0)
+			if err := f.Error(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return c
+}
+
+func (c *cluster) start(t *testing.T, name string) {
+	t.Helper()
+	conf := c.configs[name]
+	c.machines[name] = new(recorder)
+	conf.Machines = map[string]Machine{"m": c.machines[name]}
+	if d := c.keepers[name]; d != nil {
+		conf.Machines["m"] = &keeper{disk: d}
+	}
+	conf.Transport = c.net.transport(name)
+	c.logs[name] = open(t, conf)
+}
+
+func (c *cluster) stop(t *testing.T, name string) {
+	t.Helper()
+	closeLog(t, c.logs[name])
+}
+
+// leader waits for one among the nodes named.
+func (c *cluster) leader(t *testing.T, among ...string) string {
+	t.Helper()
+	var leader string
+	c.await(t, "a leader", func() bool {
+		i := slices.IndexFunc(among, func(n string) bool { return c.logs[n].IsLeader() })
+		if i >= 0 {
+			leader = among[i]
+		}
+		return i >= 0
+	})
+	return leader
+}
+
+func (c *cluster) await(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for range 6000 {
+		if ok() {
+			return
+		}
+		time.Sleep(10 * time.Millisecond) // of the bubble's time
+	}
+	t.Fatalf("waited for %s in vain", what)
+}
+
+func others(name string) []string {
+	return slices.DeleteFunc(slices.Clone(nodes), func(n string) bool { return n == name })
+}
+
+// agree waits until the nodes named have applied as much as the first and
+// compares what their machines were given, times included.
+func (c *cluster) agree(t *testing.T, names ...string) []Entry {
+	t.Helper()
+	want := c.machines[names[0]].all()
+	for _, name := range names[1:] {
+		c.await(t, name+" to catch up", func() bool { return len(c.machines[name].all()) >= len(want) })
+		if diff := cmp.Diff(want, c.machines[name].all()); diff != "" {
+			t.Errorf("entries (-%s +%s):\n%s", names[0], name, diff)
+		}
+	}
+	return want
+}
+
+func TestThreeNodesAgreeAcrossAFailover(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, nil)
+		say(t, c.logs["a"], numbered(1, 100)...)
+		c.agree(t, nodes...)
+
+		c.stop(t, "a")
+		second := c.leader(t, "b", "c")
+		say(t, c.logs[second], numbered(101, 200)...)
+
+		c.start(t, "a")
+		say(t, c.logs[second], "201")
+		got := c.agree(t, second, "a", others("a")[0], others("a")[1])
+		var texts []string
+		for i, e := range got {
+			texts = append(texts, string(e.Data))
+			if i > 0 && !e.At.After(got[i-1].At) {
+				t.Errorf("entry %d at %v, the one before at %v", i, e.At, got[i-1].At)
+			}
+		}
+		if diff := cmp.Diff(numbered(1, 201), texts); diff != "" {
+			t.Errorf("entries (-want +got):\n%s", diff)
+		}
+	})
+}
+
+func TestAFollowerSaysWhoLeads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, nil)
+		say(t, c.logs["a"], "one")
+		c.agree(t, nodes...)
+		_, err := c.logs["b"].Propose(t.Context(), Part{Machine: "m"})
+		if !errors.Is(err, ErrNoLeader) {
+			t.Errorf("Propose() on a follower = %v, want ErrNoLeader", err)
+		}
+		if s := c.logs["b"].Stats(); s.Role != "follower" || s.Leader != "a" {
+			t.Errorf("Stats() of a follower = %+v, want follower of a", s)
+		}
+	})
+}
+
+// TestProposalsRaceALostLeadership cuts the leader off while many propose. What
+// was acknowledged is there exactly once; what failed may be there or not.
+func TestProposalsRaceALostLeadership(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, nil)
+		say(t, c.logs["a"], "first")
+		var mu sync.Mutex
+		acked := make(map[string]uint64)
+		var unknown int
+		stop := make(chan struct{})
+		var clients sync.WaitGroup
+		for i := range 8 {
+			clients.Go(func() {
+				for n := 0; ; n++ {
+					select {
+					case <-stop:
+						return
+					case <-time.After(time.Millisecond):
+					}
+					text := fmt.Sprintf("%d-%d", i, n)
+					for _, node := range nodes {
+						ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+						index, err := c.logs[node].Propose(ctx, Part{Machine: "m", Data: []byte(text)})
+						cancel()
+						mu.Lock()
+						if err == nil {
+							acked[text] = index
+						} else if errors.Is(err, ErrUnknownOutcome) {
+							unknown++
+						} else if !errors.Is(err, ErrNoLeader) {
+							t.Errorf("Propose() = %v", err)
+						}
+						mu.Unlock()
+						if !errors.Is(err, ErrNoLeader) {
+							break
+						}
+					}
+				}
+			})
+		}
+		time.Sleep(100 * time.Millisecond)
+		c.net.cut("a", true)
+		second := c.leader(t, "b", "c")
+		time.Sleep(2 * time.Second)
+		c.net.cut("a", false)
+		time.Sleep(2 * time.Second)
+		close(stop)
+		clients.Wait()
+		leader := c.leader(t, nodes...)
+		say(t, c.logs[leader], "last")
+
+		seen := make(map[string]uint64)
+		for _, e := range c.agree(t, append([]string{leader}, others(leader)...)...) {
+			if seen[string(e.Data)] != 0 {
+				t.Errorf("%s is in the log twice", e.Data)
+			}
+			seen[string(e.Data)] = e.Index
+		}
+		for text, index := range acked {
+			if seen[text] != index {
+				t.Errorf("%s was acknowledged at %d and is at %d", text, index, seen[text])
+			}
+		}
+		if unknown == 0 || len(acked) < 100 {
+			t.Errorf("%d acknowledged, %d unknown, second leader %s: the race did not happen", len(acked), unknown, second)
+		}
+	})
+}
+
+// TestANodeFarBehindGetsASnapshot: the log does not reach back for it any more.
+func TestANodeFarBehindGetsASnapshot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		// The log keeps what its newest file holds, so files must be small.
+		c := newCluster(t, func(c *Config) { c.Trailing, c.segmentSize = 1, 4<<10 })
+		say(t, c.logs["a"], numbered(1, 10)...)
+		c.agree(t, nodes...)
+		c.stop(t, "c")
+		say(t, c.logs["a"], numbered(11, 300)...)
+		snapshot(t, c.logs["a"])
+		say(t, c.logs["a"], "301")
+		c.start(t, "c")
+		c.agree(t, "a", "c")
+		if c.machines["c"].restores == 0 {
+			t.Error("c got no snapshot")
+		}
+		// It goes on from there after a restart of its own.
+		c.stop(t, "c")
+		c.start(t, "c")
+		say(t, c.logs["a"], "302")
+		c.agree(t, "a", "b", "c")
+	})
+}
+
+// TestAManifestFromAnotherNodeStopsTheNode: such a machine cannot use it, and
+// must not go on as if it had.
+func TestAManifestFromAnotherNodeStopsTheNode(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, func(c *Config) { c.Trailing, c.segmentSize = 1, 4<<10 })
+		say(t, c.logs["a"], "one")
+		c.agree(t, nodes...)
+		c.stop(t, "c")
+		say(t, c.logs["a"], numbered(2, 300)...)
+		snapshot(t, c.logs["a"])
+		c.keepers = map[string]*disk{"c": new(disk)}
+		c.start(t, "c")
+		wantFailed(t, c.logs["c"], ErrManifest)
+		say(t, c.logs["a"], "the others go on")
+		c.agree(t, "a", "b")
+	})
+}
+
+func TestLeadRunsWhileThisNodeLeads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, nil)
+		say(t, c.logs["a"], "one")
+		ctx, cancel := context.WithCancelCause(t.Context())
+		var mu sync.Mutex
+		var running, most int
+		terms := make(map[string]int)
+		ended := make(chan error, len(nodes))
+		for _, name := range nodes {
+			go func() {
+				ended <- c.logs[name].Lead(ctx, func(ctx context.Context) error {
+					mu.Lock()
+					if n := len(c.machines[name].all()); n == 0 {
+						t.Errorf("%s leads before it has applied what was committed", name)
+					}
+					running++
+					terms[name]++
+					most = max(most, running)
+					mu.Unlock()
+					<-ctx.Done()
+					mu.Lock()
+					running--
+					mu.Unlock()
+					return context.Cause(ctx)
+				})
+			}()
+		}
+		c.await(t, "a to run", func() bool { mu.Lock(); defer mu.Unlock(); return terms["a"] == 1 && running == 1 })
+		c.net.cut("a", true)
+		second := c.leader(t, "b", "c")
+		c.await(t, second+" to run alone", func() bool { mu.Lock(); defer mu.Unlock(); return terms[second] == 1 && running == 1 })
+		c.net.cut("a", false)
+		time.Sleep(5 * time.Second)
+
+		over := errors.New("over")
+		cancel(over)
+		for range nodes {
+			if err := <-ended; !errors.Is(err, over) {
+				t.Errorf("Lead() = %v, want the cause of its context", err)
+			}
+		}
+		if running != 0 {
+			t.Errorf("%d still run", running)
+		}
+	})
+}
+
+func TestLeadReturnsWhatRunFailsWith(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := open(t, testConfig(t, new(recorder)))
+		broken := errors.New("broken")
+		if err := l.Lead(t.Context(), func(context.Context) error { return broken }); !errors.Is(err, broken) {
+			t.Errorf("Lead() = %v, want %v", err, broken)
+		}
+		// A run that is content is not called again; the end of the Log ends Lead.
+		calls := 0
+		ended := make(chan error)
+		go func() { ended <- l.Lead(t.Context(), func(context.Context) error { calls++; return nil }) }()
+		time.Sleep(time.Second)
+		closeLog(t, l)
+		if err := <-ended; !errors.Is(err, ErrClosed) || calls != 1 {
+			t.Errorf("Lead() = %v after %d calls, want ErrClosed after 1", err, calls)
+		}
+	})
+}

@@ -1,0 +1,143 @@
+package consensus
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// smallDisk mounts a tmpfs of size bytes for the test.
+func smallDisk(t *testing.T, size string) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size="+size); err != nil {
+		t.Skipf("SKIPPED: a small tmpfs cannot be mounted here: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+// fill leaves no room on the disk; the returned func gives it back.
+func fill(t *testing.T, dir string) (free func()) {
+	t.Helper()
+	path := filepath.Join(dir, "filler")
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for err == nil {
+		_, err = f.Write(make([]byte, 4<<10))
+	}
+	f.Close() // the disk is full; only that counts
+	if !full(err) {
+		t.Fatal("filling the disk:", err)
+	}
+	return func() {
+		if err := os.Remove(path); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func proposeMuch(t *testing.T, l *Log) (uint64, error) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	return l.Propose(ctx, Part{Machine: "m", Data: make([]byte, 16<<10)})
+}
+
+// TestAFullDisk fills the disk while clients write. They must get ErrFull, the
+// node must stop, and with room again everything acknowledged must be there.
+func TestAFullDisk(t *testing.T) {
+	dir := smallDisk(t, "3m")
+	m := new(recorder)
+	c := testConfig(t, m)
+	c.Dir, c.segmentSize = filepath.Join(dir, "log"), 256<<10
+	l := open(t, c)
+	var mu sync.Mutex
+	acked := map[uint64]bool{say(t, l, "before"): true}
+
+	free := fill(t, dir)
+	var clients sync.WaitGroup
+	for range 4 {
+		clients.Go(func() {
+			for { // until what raft-wal took in advance, if it could, is used up
+				index, err := proposeMuch(t, l)
+				if err != nil {
+					if !errors.Is(err, ErrFull) {
+						t.Errorf("Propose() = %v, want ErrFull", err)
+					}
+					return
+				}
+				mu.Lock()
+				acked[index] = true
+				mu.Unlock()
+			}
+		})
+	}
+	clients.Wait()
+	wantFailed(t, l, ErrFull)
+	if l.IsLeader() {
+		t.Error("still leads")
+	}
+	closeLog(t, l)
+
+	// Still without room, it says so at the start or at the first write.
+	c.Machines["m"] = new(recorder)
+	l, err := Open(t.Context(), c)
+	if err == nil {
+		_, err = proposeMuch(t, l)
+		closeLog(t, l)
+	}
+	if !errors.Is(err, ErrFull) {
+		t.Errorf("starting on a full disk = %v, want ErrFull", err)
+	}
+
+	free()
+	m = new(recorder)
+	c.Machines["m"] = m
+	l = open(t, c)
+	say(t, l, "after")
+	seen := map[uint64]bool{}
+	for _, e := range m.all() {
+		seen[e.Index] = true
+	}
+	for index := range acked {
+		if !seen[index] {
+			t.Errorf("entry %d was acknowledged and is gone", index)
+		}
+	}
+}
+
+// TestTermCannotBeWritten: Raft would panic and take the process with it.
+func TestTermCannotBeWritten(t *testing.T) {
+	c := testConfig(t, new(recorder))
+	l := open(t, c)
+	say(t, l, "one")
+	l.stores.stable.StableStore = brokenStore{l.stores.stable.StableStore}
+	if err := l.stores.stable.SetUint64([]byte(keyTerm), 9); err != nil {
+		t.Errorf("SetUint64(term) = %v: raft panics at an error", err)
+	}
+	if err := l.stores.stable.Set([]byte("LastVoteCand"), []byte("a")); !errors.Is(err, ErrFull) {
+		t.Errorf("Set(vote) = %v, want ErrFull: nobody may get a vote that is forgotten", err)
+	}
+	wantFailed(t, l, ErrFull)
+	if _, err := l.Propose(t.Context(), Part{Machine: "m"}); !errors.Is(err, ErrFull) {
+		t.Errorf("Propose() = %v, want ErrFull", err)
+	}
+}
+
+type brokenStore struct{ raft.StableStore }
+
+func (brokenStore) Set([]byte, []byte) error       { return syscall.EIO }
+func (brokenStore) SetUint64([]byte, uint64) error { return syscall.EIO }
