@@ -1,0 +1,122 @@
+package store_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/samnode/samnode/chat/store"
+)
+
+const crashEnv = "SAMNODE_TEST_CRASH_STORE"
+
+// TestMain turns the test binary into the process that is killed.
+func TestMain(m *testing.M) {
+	if path := os.Getenv(crashEnv); path != "" {
+		fmt.Fprintln(os.Stderr, "applying:", applyForever(path))
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
+
+// applyForever applies the script in small batches and says each index that
+// was applied, until it is killed.
+func applyForever(path string) error {
+	ctx := context.Background()
+	entries, err := scriptEntries(ctx, crashEntries)
+	if err != nil {
+		return err
+	}
+	s, err := store.Open(ctx, store.Config{Path: path})
+	if err != nil {
+		return err
+	}
+	state, applied, err := s.Load(ctx)
+	if err != nil {
+		return err
+	}
+	m := store.NewMachine(s, state, applied, nil)
+	for len(entries) > 0 {
+		n := min(3, len(entries))
+		if err := m.Apply(entries[:n]); err != nil {
+			return err
+		}
+		fmt.Println(entries[n-1].Index)
+		entries = entries[n:]
+	}
+	_, err = io.Copy(io.Discard, os.Stdin) // all done before the kill came
+	return err
+}
+
+const crashEntries = 400
+
+func TestKilledProcessLosesNothingItAcknowledged(t *testing.T) {
+	entries := script(t, crashEntries)
+	path := filepath.Join(t.TempDir(), "chat.db")
+	rng := rand.New(rand.NewPCG(21, 22))
+	for round := range 3 {
+		acknowledged := killAfter(t, path, 15+rng.IntN(25))
+		o := open(t, path)
+		applied := o.machine.Applied()
+		if applied < acknowledged {
+			t.Fatalf("round %d: applied = %d after the kill, but %d was acknowledged", round, applied, acknowledged)
+		}
+		if diff := cmp.Diff(replay(t, entries[:applied]), dump(t, o.state, o)); diff != "" {
+			t.Fatalf("round %d: reopened at %d (-want +got):\n%s", round, applied, diff)
+		}
+		o.close(t)
+	}
+	o := open(t, path)
+	defer o.close(t)
+	o.apply(t, entries, rng)
+	if diff := cmp.Diff(replay(t, entries), dump(t, o.state, o)); diff != "" {
+		t.Errorf("continued after kills (-want +got):\n%s", diff)
+	}
+}
+
+// killAfter runs the process until it has acknowledged some batches, kills it
+// and returns the last index it said.
+func killAfter(t *testing.T, path string, batches int) uint64 {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^$")
+	cmd.Env = append(os.Environ(), crashEnv+"="+path)
+	cmd.Stderr = os.Stderr
+	if _, err := cmd.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(out)
+	var last uint64
+	for n := 0; lines.Scan(); n++ {
+		if last, err = strconv.ParseUint(lines.Text(), 10, 64); err != nil {
+			t.Fatalf("the process said %q", lines.Text())
+		}
+		if n == batches {
+			if err := cmd.Process.Kill(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := cmd.Wait(); err == nil {
+		t.Fatal("the process ended by itself")
+	}
+	if last == 0 {
+		t.Fatal("the process applied nothing")
+	}
+	return last
+}
