@@ -70,6 +70,11 @@ func (b *Builder) Build(ctx context.Context, r Request, progress func(line strin
 	if progress == nil {
 		progress = func(string) {}
 	}
+	checkout, err := filepath.Abs(r.Checkout)
+	if err != nil {
+		return Result{}, fmt.Errorf("finding the checkout: %w", err)
+	}
+	r.Checkout = checkout
 	d, err := Read(r.Checkout, r.Config)
 	if err != nil {
 		return Result{}, err
@@ -122,6 +127,13 @@ func (b *Builder) image(ctx context.Context, r Request, d Definition, v vars, pr
 	argv, err := b.argv(s, d, v, ref, r.Rebuild)
 	if err != nil {
 		return "", false, nil, err
+	}
+	if len(d.Features) > 0 {
+		unlock, err := lock(ctx, b.c.Dir)
+		if err != nil {
+			return "", false, nil, err
+		}
+		defer unlock()
 	}
 	progress("Building " + r.Config)
 	out, err := command(ctx, s.dir, b.env(s), progress, argv...)

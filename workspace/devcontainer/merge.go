@@ -94,7 +94,7 @@ func failure(ctx context.Context, config string, out *output, err error) error {
 	}
 	why := err.Error()
 	for _, l := range slices.Backward(out.lines) {
-		if telling.MatchString(l) && !strings.HasPrefix(l, "{") {
+		if telling.MatchString(l) {
 			why = l
 			break
 		}

@@ -1,7 +1,6 @@
 package devcontainer
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -74,12 +73,11 @@ func Install(ctx context.Context, dir string) error {
 	return nil
 }
 
-// output is what a tool printed: lines for a person, and stdout as it was.
+// output is what a tool printed, both streams as one, in lines for a person.
 type output struct {
 	progress func(string)
 	lines    []string // the last ones
 	partial  []byte
-	stdout   bytes.Buffer
 }
 
 var (
@@ -87,7 +85,7 @@ var (
 	stack = regexp.MustCompile(`^\s+at .*[:(]`)
 )
 
-// Write takes the tool's stderr.
+// Write takes what the tool prints.
 func (o *output) Write(p []byte) (int, error) {
 	for _, b := range p {
 		switch {
@@ -104,7 +102,7 @@ func (o *output) flush() {
 	// Twice: a stamp may stand behind a colour.
 	line := strings.TrimRight(noise.ReplaceAllString(noise.ReplaceAllString(string(o.partial), ""), ""), " \t")
 	o.partial = o.partial[:0]
-	if line == "" || stack.MatchString(line) {
+	if line == "" || stack.MatchString(line) || strings.HasPrefix(line, `{"outcome"`) {
 		return
 	}
 	line = strings.ToValidUTF8(line, "?")
@@ -118,14 +116,6 @@ func (o *output) flush() {
 
 func (o *output) tail() string { return strings.Join(o.lines, "\n") }
 
-// tee sends stdout to the lines as well.
-type tee struct{ o *output }
-
-func (t tee) Write(p []byte) (int, error) {
-	t.o.stdout.Write(p)
-	return t.o.Write(p)
-}
-
 // command runs a program in its own process group, which ends with ctx.
 func command(ctx context.Context, dir string, env []string, progress func(string), argv ...string) (*output, error) {
 	o := &output{progress: progress}
@@ -135,8 +125,7 @@ func command(ctx context.Context, dir string, env []string, progress func(string
 	c.Cancel = func() error { return syscall.Kill(-c.Process.Pid, syscall.SIGKILL) }
 	c.WaitDelay = 5 * time.Second
 	// One goroutine copies both, so the lines need no lock.
-	c.Stdout = tee{o}
-	c.Stderr = c.Stdout
+	c.Stdout, c.Stderr = o, o
 	err := c.Run()
 	o.flush()
 	if ctx.Err() != nil {
