@@ -50,15 +50,23 @@ func fill(t *testing.T, dir string) (free func()) {
 	}
 }
 
-func proposeMuch(t *testing.T, l *Log) (uint64, error) {
+func proposeBytes(t *testing.T, l *Log, size int) (uint64, error) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	return l.Propose(ctx, Part{Machine: "m", Data: make([]byte, 16<<10)})
+	return l.Propose(ctx, Part{Machine: "m", Data: make([]byte, size)})
 }
 
 // TestAFullDisk fills the disk while clients write. They must get ErrFull, the
 // node must stop, and with room again everything acknowledged must be there.
 func TestAFullDisk(t *testing.T) {
+	// Small entries end at a file that cannot be followed by the next one,
+	// large ones in the middle of a write.
+	for name, size := range map[string]int{"small entries": 200, "large entries": 16 << 10} {
+		t.Run(name, func(t *testing.T) { testFullDisk(t, size) })
+	}
+}
+
+func testFullDisk(t *testing.T, size int) {
 	dir := smallDisk(t, "3m")
 	m := new(recorder)
 	c := testConfig(t, m)
@@ -72,7 +80,7 @@ func TestAFullDisk(t *testing.T) {
 	for range 4 {
 		clients.Go(func() {
 			for { // until what raft-wal took in advance, if it could, is used up
-				index, err := proposeMuch(t, l)
+				index, err := proposeBytes(t, l, size)
 				if err != nil {
 					if !errors.Is(err, ErrFull) {
 						t.Errorf("Propose() = %v, want ErrFull", err)
@@ -96,7 +104,7 @@ func TestAFullDisk(t *testing.T) {
 	c.Machines["m"] = new(recorder)
 	l, err := Open(t.Context(), c)
 	if err == nil {
-		_, err = proposeMuch(t, l)
+		_, err = proposeBytes(t, l, 256<<10)
 		closeLog(t, l)
 	}
 	if !errors.Is(err, ErrFull) {

@@ -19,8 +19,9 @@ import (
 //
 //   - Close leaves the meta database open, so a second Open in the same
 //     process waits for its lock forever. Here the caller closes it.
-//   - A segment that was full when the process died before its successor was
-//     recorded opens as a tail that refuses every append: repairTail.
+//   - A segment whose index block was begun, but which was not recorded as
+//     sealed (the process died, the disk was full), opens as a tail that refuses
+//     every append, even when the index was never finished: repairTail.
 //   - A segment whose end was cut off (DeleteRange of a suffix, as a follower
 //     does after an election) has no index block and cannot be read after a
 //     restart (hashicorp/raft-wal#31): filer.Open.
@@ -73,9 +74,10 @@ func (m *metaStore) Load(dir string) (types.PersistentState, error) {
 	return state, m.CommitState(state)
 }
 
-// repairTail finishes a rotation that was cut off between sealing a segment
-// and recording it: the segment becomes sealed in the meta data too, and an
-// empty one follows, whose file raft-wal makes when it does not find it.
+// repairTail goes on after a segment that has an index block but is not
+// recorded as sealed. It becomes sealed in the meta data up to its last whole
+// batch, without the index, which may be cut short; and an empty segment
+// follows, whose file raft-wal makes when it does not find it.
 func (m *metaStore) repairTail(state *types.PersistentState) (changed bool, err error) {
 	if len(state.Segments) == 0 {
 		return false, nil
@@ -92,15 +94,20 @@ func (m *metaStore) repairTail(state *types.PersistentState) (changed bool, err 
 		return false, err
 	}
 	defer w.Close()
-	sealed, indexStart, err := w.Sealed()
+	sealed, _, err := w.Sealed()
 	if err != nil || !sealed {
 		return false, err
 	}
-	tail.SealTime, tail.IndexStart, tail.MaxIndex = time.Now(), indexStart, w.LastIndex()
+	last := w.LastIndex()
+	if last == 0 {
+		// Not one batch is whole: raft-wal makes the file anew.
+		return false, m.files.Delete(tail.BaseIndex, tail.ID)
+	}
+	tail.SealTime, tail.MaxIndex = time.Now(), last
 	next := types.SegmentInfo{
 		ID:         state.NextSegmentID,
-		BaseIndex:  tail.MaxIndex + 1,
-		MinIndex:   tail.MaxIndex + 1,
+		BaseIndex:  last + 1,
+		MinIndex:   last + 1,
 		SizeLimit:  tail.SizeLimit,
 		Codec:      tail.Codec,
 		CreateTime: time.Now(),

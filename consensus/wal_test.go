@@ -1,6 +1,7 @@
 package consensus
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"testing"
@@ -48,49 +49,73 @@ func wantLogs(t *testing.T, w *raftwal.WAL, from, to uint64) {
 	}
 }
 
-// TestWALGoesOnAfterAnUnfinishedRotation is a kill between sealing a segment
-// and recording it, at every point where that can be.
+// TestWALGoesOnAfterAnUnfinishedRotation is a kill or a full disk between the
+// first byte of a segment's index and the record that it is sealed.
 func TestWALGoesOnAfterAnUnfinishedRotation(t *testing.T) {
-	dir := t.TempDir()
-	w, closeWAL := openTestWAL(t, dir)
-	appendLogs(t, w, 1, 10)
-	closeWAL()
-	before, err := os.ReadFile(filepath.Join(dir, metadb.FileName))
-	if err != nil {
-		t.Fatal(err)
-	}
-	w, closeWAL = openTestWAL(t, dir)
-	n := uint64(10)
-	for segments(t, dir) == 1 { // until the first segment is full
-		n++
-		appendLogs(t, w, n, n)
-	}
-	closeWAL()
+	for name, tc := range map[string]struct {
+		before uint64 // entries in batches of their own before the one that fills the segment
+		cut    int    // bytes missing at the end of the segment
+	}{
+		"only the record is missing":            {before: 10},
+		"part of the commit is missing":         {before: 10, cut: 3},
+		"the commit is missing":                 {before: 10, cut: 8},
+		"part of the index is missing":          {before: 10, cut: 100},
+		"part of the only batch is missing":     {cut: 100},
+		"the only batch is whole":               {},
+		"part of the filling entry is missing":  {before: 10, cut: 1000},
+		"many entries of one batch are missing": {before: 1, cut: 10000},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			meta := filepath.Join(dir, metadb.FileName)
+			w, closeWAL := openTestWAL(t, dir)
+			appendLogs(t, w, 1, tc.before)
+			closeWAL()
+			before, err := os.ReadFile(meta)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w, closeWAL = openTestWAL(t, dir)
+			var batch []*raft.Log
+			for i := range uint64(80) {
+				batch = append(batch, &raft.Log{Index: tc.before + 1 + i, Term: 1, Data: make([]byte, 1024)})
+			}
+			if err := w.StoreLogs(batch); err != nil {
+				t.Fatal(err)
+			}
+			closeWAL()
 
-	// The meta data of before, the segment of after.
-	if err := os.WriteFile(filepath.Join(dir, metadb.FileName), before, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for range 2 {
-		w, closeWAL = openTestWAL(t, dir)
-		last, err := w.LastIndex()
-		if err != nil || last < n-1 {
-			t.Fatalf("LastIndex() = %d, %v; want at least %d", last, err, n-1)
-		}
-		wantLogs(t, w, 1, last)
-		appendLogs(t, w, last+1, last+5)
-		wantLogs(t, w, 1, last+5)
-		closeWAL()
+			// The meta data of before, the segment of after.
+			if err := os.WriteFile(meta, before, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			want := tc.before + 80
+			if tc.cut > 0 {
+				cutEnd(t, filepath.Join(dir, "00000000000000000001-0000000000000000.wal"), tc.cut)
+				want = tc.before
+			}
+			for range 2 {
+				w, closeWAL = openTestWAL(t, dir)
+				wantLogs(t, w, 1, want)
+				appendLogs(t, w, want+1, want+5)
+				want += 5
+				wantLogs(t, w, 1, want)
+				closeWAL()
+			}
+		})
 	}
 }
 
-func segments(t *testing.T, dir string) int {
+// cutEnd takes n bytes from what was written to a file.
+func cutEnd(t *testing.T, path string, n int) {
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join(dir, "*.wal"))
+	b, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return len(files)
+	if err := os.Truncate(path, int64(len(bytes.TrimRight(b, "\x00"))-n)); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // TestWALReadsACutSegmentAfterARestart is hashicorp/raft-wal#31.
