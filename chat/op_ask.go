@@ -74,10 +74,14 @@ func (a *applier) putAsk(t *Task, k Ask, closed bool) error {
 	return nil
 }
 
+// waits reports whether the task asks something that nobody answered.
+func (t *Task) waits() bool {
+	return slices.ContainsFunc(t.Asks, func(k Ask) bool { return k.Answer == nil })
+}
+
 // settle goes back to work when nobody is asked any more.
 func (a *applier) settle(t *Task) {
-	waits := slices.ContainsFunc(t.Asks, func(k Ask) bool { return k.Answer == nil })
-	if t.State == NeedsYou && !waits && t.Lease != nil && t.Turn.open() {
+	if t.State == NeedsYou && !t.waits() && t.Lease != nil && t.Turn.open() {
 		a.move(t, Working)
 	}
 }

@@ -27,7 +27,7 @@ func (a *applier) branch(op *Branch) error {
 			return err
 		}
 		if t.Archived {
-			t.Lease = nil
+			return a.archive(t)
 		}
 	default:
 		a.move(t, Idle)

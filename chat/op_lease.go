@@ -77,7 +77,7 @@ func (a *applier) loseLease(t *Task) error {
 	case t.Turn.open():
 		return a.turnUnknown(t)
 	case t.State == Idle && len(t.Queue) == 0, t.State == Failed, t.State == Stopped:
-		return nil // at rest, and nothing to start a workspace for
+		return a.closeAsks(t, noLongerNeeded) // at rest, and nothing to start a workspace for
 	}
 	if err := a.closeAsks(t, noLongerNeeded); err != nil {
 		return err

@@ -109,5 +109,5 @@ func (a *applier) release(op *Release) error {
 		return refuse(CodeRefused, "A message waits for the agent; the workspace is needed.")
 	}
 	t.Lease = nil
-	return nil
+	return a.closeAsks(t, noLongerNeeded)
 }

@@ -83,5 +83,5 @@ func (a *applier) archive(t *Task) error {
 		return a.stopTask(t, false)
 	}
 	t.Lease = nil
-	return nil
+	return a.closeAsks(t, noLongerNeeded)
 }

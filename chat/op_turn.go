@@ -67,6 +67,9 @@ func (a *applier) turnSent(t *Task, op *TurnSet, steer bool) error {
 	}
 	t.Turn = &Turn{ID: op.Turn, Number: t.Turns, Prompt: p.ID, Author: p.Author, Delivery: Sent, Began: a.now, FromSeq: m.Seq}
 	a.move(t, Working)
+	if t.waits() { // asked before the turn began
+		a.move(t, NeedsYou)
+	}
 	return nil
 }
 
