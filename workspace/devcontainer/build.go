@@ -196,16 +196,13 @@ func (b *Builder) argv(s *stage, d Definition, v vars, ref string, rebuild bool)
 		}
 		return argv, nil
 	}
-	argv := []string{docker, "build", "--file", s.dockerfile, "--tag", ref}
+	argv := append([]string{docker, "build", "--file", s.dockerfile, "--tag", ref}, options(b.c.Network)...)
 	args := d.args(v)
 	for _, k := range slices.Sorted(maps.Keys(args)) {
 		argv = append(argv, "--build-arg="+k+"="+args[k])
 	}
 	if d.Build.Target != "" {
 		argv = append(argv, "--target="+d.Build.Target)
-	}
-	if b.c.Network != "" {
-		argv = append(argv, "--network="+b.c.Network)
 	}
 	if rebuild {
 		argv = append(argv, "--no-cache", "--pull")

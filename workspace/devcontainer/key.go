@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"regexp"
 	"strings"
 )
@@ -38,16 +39,14 @@ func (s *stage) key(d Definition, network string) (string, error) {
 	defer repo.Close()
 	for _, f := range d.Features {
 		if f.local() {
-			if err := hashTree(h, repo, "repo"); err != nil {
+			if err := hashTree(h, repo, "repo", path.Join("repo", d.Path)); err != nil {
 				return "", err
 			}
 			break
 		}
 	}
-	if d.Build != nil {
-		if err := s.hashBuild(h, d, repo); err != nil {
-			return "", err
-		}
+	if err := s.hashBuild(h, d, repo); err != nil {
+		return "", err
 	}
 	return hex.EncodeToString(h.Sum(nil)[:8]), nil
 }
@@ -57,8 +56,8 @@ func (s *stage) hashBuild(h hash.Hash, d Definition, stage *os.Root) error {
 	if err != nil {
 		return fmt.Errorf("hashing the build: %w", err)
 	}
-	fmt.Fprintf(h, "%s\n%d\n%s\n", d.Build.Context, len(text), text)
-	if !readsContext.Match(text) {
+	fmt.Fprintf(h, "%d\n%s\n", len(text), text)
+	if d.Build == nil || !readsContext.Match(text) {
 		return nil
 	}
 	context, err := os.OpenRoot(s.context)
@@ -66,18 +65,21 @@ func (s *stage) hashBuild(h hash.Hash, d Definition, stage *os.Root) error {
 		return fmt.Errorf("hashing the build: %w", err)
 	}
 	defer context.Close()
-	return hashTree(h, context, ".")
+	return hashTree(h, context, ".", "")
 }
 
-// hashTree hashes names, modes and contents. Git's own folder changes with
-// every fetch and is left out.
-func hashTree(h hash.Hash, root *os.Root, dir string) error {
+// hashTree hashes names, modes and contents, of all but one file. Git's own
+// folder changes with every fetch and is left out too.
+func hashTree(h hash.Hash, root *os.Root, dir, but string) error {
 	err := fs.WalkDir(root.FS(), dir, func(name string, e fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
 		if e.IsDir() && e.Name() == ".git" {
 			return fs.SkipDir
+		}
+		if name == but {
+			return nil
 		}
 		info, err := e.Info()
 		if err != nil {

@@ -74,8 +74,8 @@ var (
 	ranFailed  = regexp.MustCompile(`returned a non-zero code|did not complete successfully`)
 	registryNo = regexp.MustCompile(`pull access denied|manifest unknown|manifest for .* not found|no such host|failed to resolve|` +
 		`[Tt]emporary failure in name resolution|connection refused|i/o timeout|request canceled|TLS handshake|network is unreachable|` +
-		`No manifest found|Error fetching image details|Could not resolve [Ff]eature|Error response from daemon: Get `)
-	telling = regexp.MustCompile(`(?i)returned a non-zero code|did not complete successfully|^error|dockerfile parse error|unknown instruction|failed to|could not`)
+		`No manifest found|Error fetching image details|Could not resolve [Ff]eature|Error response from daemon: Get |ECONNREFUSED|ENOTFOUND|ETIMEDOUT|EAI_AGAIN`)
+	telling = regexp.MustCompile(`(?i)returned a non-zero code| failed: |did not complete successfully|^error|dockerfile parse error|unknown instruction|failed to|could not`)
 )
 
 // failure makes a sentence of a build that ended badly.

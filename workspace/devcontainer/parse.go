@@ -123,7 +123,7 @@ func (c *Definition) takeBuild(f file) error {
 	case b.Dockerfile == "" && c.Image == "":
 		return invalid(c.Path, `it names neither "image" nor "build.dockerfile"`)
 	case b.Dockerfile == "":
-		if strings.HasPrefix(c.Image, "-") {
+		if strings.HasPrefix(c.Image, "-") || strings.ContainsAny(c.Image, " \t\r\n") {
 			return invalid(c.Path, "%q is not the name of an image", c.Image)
 		}
 		return nil

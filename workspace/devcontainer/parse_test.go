@@ -113,6 +113,7 @@ func TestParseErrors(t *testing.T) {
 		"dockerfile outside":   {`{"build": {"dockerfile": "../../etc/shadow"}}`, "outside", ErrInvalid},
 		"older spelling too":   {`{"dockerFile": "../../x"}`, "outside", ErrInvalid},
 		"an option for a name": {`{"image": "--privileged"}`, "not the name of an image", ErrInvalid},
+		"lines in a name":      {`{"image": "a\nRUN b"}`, "not the name of an image", ErrInvalid},
 		"features as a list":   {`{"image": "x", "features": ["a"]}`, "object", ErrInvalid},
 	} {
 		t.Run(name, func(t *testing.T) {

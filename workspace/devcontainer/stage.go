@@ -8,6 +8,8 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+
+	"github.com/tailscale/hujson"
 )
 
 // maxFeature bounds what is copied of a repository's local features, in bytes.
@@ -18,44 +20,45 @@ const maxFeature = 64 << 20
 // context is the repository's own folder.
 type stage struct {
 	dir        string
-	dockerfile string // empty: the definition has an image
+	dockerfile string
 	context    string
 	refused    []Refusal
 }
 
-func newStage(checkout string, d Definition, v vars, network string) (s *stage, err error) {
+func newStage(checkout string, d Definition, v vars, network string) (*stage, error) {
 	dir, err := os.MkdirTemp("", "samnode-devcontainer-")
 	if err != nil {
 		return nil, fmt.Errorf("making a build folder: %w", err)
 	}
-	s = &stage{dir: dir}
-	defer func() {
-		if err != nil {
-			s.remove()
-		}
-	}()
+	s := &stage{dir: dir}
+	if err := s.fill(checkout, d, v, network); err != nil {
+		s.remove()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *stage) fill(checkout string, d Definition, v vars, network string) error {
 	for _, sub := range []string{"home", "tmp", "repo"} {
-		if err := os.Mkdir(filepath.Join(dir, sub), 0o700); err != nil {
-			return nil, fmt.Errorf("making a build folder: %w", err)
+		if err := os.Mkdir(filepath.Join(s.dir, sub), 0o700); err != nil {
+			return fmt.Errorf("making a build folder: %w", err)
 		}
 	}
 	root, err := os.OpenRoot(checkout)
 	if err != nil {
-		return nil, fmt.Errorf("opening the checkout: %w", err)
+		return fmt.Errorf("opening the checkout: %w", err)
 	}
 	defer root.Close()
-	if err := s.takeDockerfile(root, checkout, d); err != nil {
-		return nil, err
+	if err := s.takeDockerfile(root, checkout, d, v); err != nil {
+		return err
 	}
+	taken := make(map[string]bool)
 	for _, f := range d.Features {
-		if !f.local() {
-			continue
-		}
-		if err := s.takeFeature(root, d, f); err != nil {
-			return nil, err
+		if err := s.takeFeature(root, d, f, taken); err != nil {
+			return err
 		}
 	}
-	return s, s.writeConfig(d, v, network)
+	return s.writeConfig(d, v, network)
 }
 
 func (s *stage) remove() { _ = os.RemoveAll(s.dir) } // in the temporary folder; nothing depends on it
@@ -66,9 +69,12 @@ func (s *stage) config(d Definition) string {
 
 // takeDockerfile copies the Dockerfile and finds the context. Both are opened
 // through the root first, which refuses links that lead out of the checkout.
-func (s *stage) takeDockerfile(root *os.Root, checkout string, d Definition) error {
+// An image becomes a Dockerfile of one line, so that there is one way to build.
+func (s *stage) takeDockerfile(root *os.Root, checkout string, d Definition, v vars) error {
+	s.dockerfile = filepath.Join(s.dir, "Dockerfile")
 	if d.Build == nil {
-		return nil
+		s.context = filepath.Join(s.dir, "tmp")
+		return s.write("Dockerfile", []byte("FROM "+v.in(d.Image)+"\n"))
 	}
 	text, err := readFile(root, d.Build.Dockerfile, maxConfig)
 	if err != nil {
@@ -81,21 +87,32 @@ func (s *stage) takeDockerfile(root *os.Root, checkout string, d Definition) err
 	if err != nil {
 		return invalid(d.Path, "build.context %s: %v", d.Build.Context, bare(err))
 	}
-	s.dockerfile = filepath.Join(s.dir, "Dockerfile")
 	s.context = filepath.Join(checkout, filepath.FromSlash(d.Build.Context))
-	if err := os.WriteFile(s.dockerfile, text, 0o600); err != nil {
-		return fmt.Errorf("making a build folder: %w", err)
-	}
 	if ignore, err := readFile(root, d.Build.Dockerfile+".dockerignore", maxConfig); err == nil {
-		return os.WriteFile(s.dockerfile+".dockerignore", ignore, 0o600)
+		if err := s.write("Dockerfile.dockerignore", ignore); err != nil {
+			return err
+		}
+	}
+	return s.write("Dockerfile", text)
+}
+
+func (s *stage) write(name string, text []byte) error {
+	p := filepath.Join(s.dir, filepath.FromSlash(name))
+	if err := errors.Join(os.MkdirAll(filepath.Dir(p), 0o700), os.WriteFile(p, text, 0o600)); err != nil {
+		return fmt.Errorf("filling a build folder: %w", err)
 	}
 	return nil
 }
 
-// takeFeature copies a local feature: folders and regular files. The CLI would
-// follow a link and put what it finds on the host into the image.
-func (s *stage) takeFeature(root *os.Root, d Definition, f Feature) error {
+// takeFeature copies a local feature and the local ones that it depends on:
+// folders and regular files. The CLI would follow a link and put what it finds
+// on the host into the image.
+func (s *stage) takeFeature(root *os.Root, d Definition, f Feature, taken map[string]bool) error {
 	rel := path.Join(path.Dir(d.Path), f.ID)
+	if !f.local() || taken[rel] {
+		return nil
+	}
+	taken[rel] = true
 	left := int64(maxFeature)
 	err := fs.WalkDir(root.FS(), rel, func(name string, e fs.DirEntry, err error) error {
 		if err != nil {
@@ -119,7 +136,30 @@ func (s *stage) takeFeature(root *os.Root, d Definition, f Feature) error {
 	if err != nil {
 		return invalid(d.Path, "feature %s: %v", f.ID, bare(err))
 	}
+	for _, dep := range s.dependencies(rel) {
+		if err := s.takeFeature(root, d, dep, taken); err != nil {
+			return err
+		}
+	}
 	return nil
+}
+
+// dependencies reads what a copied feature depends on. One that cannot be read
+// has none here; the CLI says what is wrong with it.
+func (s *stage) dependencies(rel string) []Feature {
+	text, err := os.ReadFile(filepath.Join(s.dir, "repo", filepath.FromSlash(rel), "devcontainer-feature.json"))
+	if err != nil {
+		return nil
+	}
+	var f struct{ DependsOn json.RawMessage }
+	if text, err = hujson.Standardize(text); err != nil || json.Unmarshal(text, &f) != nil {
+		return nil
+	}
+	list, err := features(f.DependsOn)
+	if err != nil {
+		return nil
+	}
+	return list
 }
 
 // bare drops the operation and the path of a file error: both are in the
@@ -135,19 +175,11 @@ func bare(err error) error {
 // writeConfig writes the sanitised devcontainer.json: what to build, and
 // nothing else. Every variable is substituted, so the CLI has none to look up.
 func (s *stage) writeConfig(d Definition, v vars, network string) error {
-	c := map[string]any{"name": v.in(d.Name)}
-	if d.Build == nil {
-		c["image"] = v.in(d.Image)
-	} else {
-		b := map[string]any{"dockerfile": s.dockerfile, "context": s.context, "args": d.args(v)}
-		if d.Build.Target != "" {
-			b["target"] = d.Build.Target
-		}
-		if network != "" {
-			b["options"] = []string{"--network=" + network}
-		}
-		c["build"] = b
+	build := map[string]any{"dockerfile": s.dockerfile, "context": s.context, "args": d.args(v), "options": options(network)}
+	if d.Build != nil && d.Build.Target != "" {
+		build["target"] = d.Build.Target
 	}
+	c := map[string]any{"name": v.in(d.Name), "build": build}
 	features := make(map[string]any, len(d.Features))
 	for _, f := range d.Features {
 		var options any
@@ -167,18 +199,24 @@ func (s *stage) writeConfig(d Definition, v vars, network string) error {
 	if err != nil {
 		return fmt.Errorf("writing the sanitised configuration: %w", err)
 	}
-	if err := os.MkdirAll(filepath.Dir(s.config(d)), 0o700); err != nil {
-		return fmt.Errorf("writing the sanitised configuration: %w", err)
+	return s.write(path.Join("repo", d.Path), text)
+}
+
+// options of every docker build: a failed one leaves no container behind.
+func options(network string) []string {
+	o := []string{"--force-rm"}
+	if network != "" {
+		o = append(o, "--network="+network)
 	}
-	if err := os.WriteFile(s.config(d), text, 0o600); err != nil {
-		return fmt.Errorf("writing the sanitised configuration: %w", err)
-	}
-	return nil
+	return o
 }
 
 // args are the build arguments with their variables substituted.
 func (d Definition) args(v vars) map[string]string {
-	args := make(map[string]string, len(d.Build.Args))
+	args := make(map[string]string)
+	if d.Build == nil {
+		return args
+	}
 	for k, val := range d.Build.Args {
 		args[k] = v.in(val)
 	}

@@ -75,6 +75,7 @@ func Install(ctx context.Context, dir string) error {
 
 // output is what a tool printed, both streams as one, in lines for a person.
 type output struct {
+	hide     string // a prefix of paths that says nothing to a person
 	progress func(string)
 	lines    []string // the last ones
 	partial  []byte
@@ -82,7 +83,9 @@ type output struct {
 
 var (
 	noise = regexp.MustCompile("\x1b\\[[0-9;?]*[A-Za-z]|^\\[[0-9]{4}-[0-9]{2}-[0-9T:.Z-]+\\] ?|^\\[[0-9]+ ms\\] ?")
-	stack = regexp.MustCompile(`^\s+at .*[:(]`)
+	// Stack traces, the CLI's own result, its question whether a feature was
+	// withdrawn, the engine's advertisement for another builder.
+	dull = regexp.MustCompile(`^\s+at .*[:(]|^\{"outcome"|control manifest|^DEPRECATED: The legacy builder|^\s+Install the buildx component|docs\.docker\.com/go/buildx`)
 )
 
 // Write takes what the tool prints.
@@ -102,10 +105,13 @@ func (o *output) flush() {
 	// Twice: a stamp may stand behind a colour.
 	line := strings.TrimRight(noise.ReplaceAllString(noise.ReplaceAllString(string(o.partial), ""), ""), " \t")
 	o.partial = o.partial[:0]
-	if line == "" || stack.MatchString(line) || strings.HasPrefix(line, `{"outcome"`) {
+	if line == "" || dull.MatchString(line) {
 		return
 	}
 	line = strings.ToValidUTF8(line, "?")
+	if o.hide != "" {
+		line = strings.ReplaceAll(line, o.hide, "")
+	}
 	if o.lines = append(o.lines, line); len(o.lines) > tailLines {
 		o.lines = o.lines[1:]
 	}
@@ -116,9 +122,10 @@ func (o *output) flush() {
 
 func (o *output) tail() string { return strings.Join(o.lines, "\n") }
 
-// command runs a program in its own process group, which ends with ctx.
+// command runs a program in dir and in its own process group, which ends with
+// ctx. Paths in dir's repo folder read as the repository's.
 func command(ctx context.Context, dir string, env []string, progress func(string), argv ...string) (*output, error) {
-	o := &output{progress: progress}
+	o := &output{progress: progress, hide: filepath.Join(dir, "repo") + "/"}
 	c := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	c.Dir, c.Env = dir, env
 	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
