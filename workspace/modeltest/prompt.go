@@ -39,6 +39,7 @@ type prompt struct {
 
 // tool is one that the agent offers.
 type tool struct {
+	space    string // namespace, with Responses
 	name     string
 	freeform bool // takes text instead of JSON
 	schema   *schema
@@ -84,7 +85,8 @@ func (p *prompt) result(id, text string, failed bool) {
 	if name == "" {
 		name = id // Gemini names the tool itself
 	}
-	failed = failed || strings.HasPrefix(strings.ToLower(strings.TrimSpace(text)), "error")
+	low := strings.ToLower(strings.TrimSpace(text))
+	failed = failed || strings.HasPrefix(low, "error") || strings.HasPrefix(low, "script failed")
 	p.done = append(p.done, done{name: name, text: text, failed: failed})
 }
 

@@ -18,6 +18,26 @@ type responsesItem struct {
 	Name      string          `json:"name"`
 	Output    json.RawMessage `json:"output"`
 	Arguments string          `json:"arguments"`
+	Tools     []responsesTool `json:"tools"`
+}
+
+// responsesTool is a tool, or a namespace of some.
+type responsesTool struct {
+	Type       string          `json:"type"`
+	Name       string          `json:"name"`
+	Parameters *schema         `json:"parameters"`
+	Tools      []responsesTool `json:"tools"`
+}
+
+func (p *prompt) offer(space string, tools []responsesTool) {
+	for _, t := range tools {
+		switch t.Type {
+		case "function", "custom":
+			p.tools = append(p.tools, tool{space: space, name: t.Name, schema: t.Parameters, freeform: t.Type == "custom"})
+		case "namespace":
+			p.offer(t.Name, t.Tools)
+		}
+	}
 }
 
 func (responses) parse(body []byte) (*prompt, error) {
@@ -27,12 +47,8 @@ func (responses) parse(body []byte) (*prompt, error) {
 		Instructions string          `json:"instructions"`
 		Input        json.RawMessage `json:"input"`
 		CacheKey     string          `json:"prompt_cache_key"`
-		Tools        []struct {
-			Type       string  `json:"type"`
-			Name       string  `json:"name"`
-			Parameters *schema `json:"parameters"`
-		} `json:"tools"`
-		Text struct {
+		Tools        []responsesTool `json:"tools"`
+		Text         struct {
 			Format *struct {
 				Schema *schema `json:"schema"`
 			} `json:"format"`
@@ -45,14 +61,7 @@ func (responses) parse(body []byte) (*prompt, error) {
 	if req.Text.Format != nil {
 		p.format = req.Text.Format.Schema
 	}
-	for _, t := range req.Tools {
-		switch t.Type {
-		case "function":
-			p.tools = append(p.tools, tool{name: t.Name, schema: t.Parameters})
-		case "custom":
-			p.tools = append(p.tools, tool{name: t.Name, freeform: true})
-		}
-	}
+	p.offer("", req.Tools)
 	var text string
 	if json.Unmarshal(req.Input, &text) == nil {
 		p.user(text)
@@ -64,6 +73,8 @@ func (responses) parse(body []byte) (*prompt, error) {
 	}
 	for _, it := range items {
 		switch it.Type {
+		case "additional_tools": // how codex offers its tools to the newest models
+			p.offer("", it.Tools)
 		case "function_call", "custom_tool_call":
 			p.called(it.CallID, it.Name)
 		case "function_call_output", "custom_tool_call_output":
@@ -122,6 +133,9 @@ func (responses) items(r reply) []map[string]any {
 		out = append(out, map[string]any{"id": fresh("ctc_"), "type": "custom_tool_call", "status": "completed", "call_id": fresh("call_"), "name": c.tool.name, "input": c.text})
 	} else if c != nil {
 		out = append(out, map[string]any{"id": fresh("fc_"), "type": "function_call", "status": "completed", "call_id": fresh("call_"), "name": c.tool.name, "arguments": c.input()})
+	}
+	if c := r.call; c != nil && c.tool.space != "" && c.tool.space != "functions" { // the namespace of those without
+		out[len(out)-1]["namespace"] = c.tool.space
 	}
 	return out
 }

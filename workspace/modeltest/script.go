@@ -145,13 +145,15 @@ func (p *prompt) plan() reply {
 	text := "1. " + steps[0] + "\n2. " + steps[1] + "\n3. " + steps[2]
 	exit, inPlan := p.find(exits), strings.Contains(strings.ToLower(p.system+p.after), "plan mode")
 	if exit == nil || !inPlan {
-		if t := p.find(planners); t != nil && len(p.done) == 0 {
-			return p.use(t, map[string]any{"steps": steps}, "Here is the plan.\n\n"+text)
+		planner := p.find(planners)
+		if planner != nil && len(p.done) == 0 {
+			return p.use(planner, map[string]any{"steps": steps}, "Here is the plan.\n\n"+text)
 		}
-		if t := p.find(planners); t == nil && len(p.done) == 0 && p.find(writers) == nil {
-			return reply{text: "Here is the plan.\n\n" + text}
+		r := p.edit()
+		if len(p.done) == 0 {
+			r.text = "Here is the plan.\n\n" + text + "\n\n" + r.text
 		}
-		return p.edit()
+		return r
 	}
 	file := planFile.FindString(p.system + p.after)
 	switch {
@@ -188,6 +190,11 @@ func (p *prompt) mcp() reply {
 		if strings.Contains(t.name, "__") && strings.Contains(t.name, want) || want != "" && t.name == want {
 			return p.use(&t, map[string]any{"text": p.arg("TEXT", "hello")}, "I use "+t.name+".")
 		}
+	}
+	if t := p.offered(scripted); t != nil && t.freeform {
+		js := "const t = ALL_TOOLS.find(t => t.name.includes('__') && t.name.includes(" + mustJSON(want) + "));\n" +
+			"text(t ? await tools[t.name](" + mustJSON(map[string]any{"text": p.arg("TEXT", "hello")}) + ") : 'There is no MCP tool.');\n"
+		return reply{text: "I use an MCP tool.", call: &call{tool: *t, text: js}}
 	}
 	return reply{text: "There is no MCP tool."}
 }

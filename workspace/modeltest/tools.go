@@ -10,11 +10,14 @@ import (
 var (
 	writers  = []string{"Write", "write_file", "write", "create_file"}
 	readers  = []string{"Read", "read_file", "read"}
-	shells   = []string{"Bash", "bash", "run_shell_command", "shell_command", "exec_command", "shell", "local_shell", "container.exec"}
+	shells   = []string{"Bash", "bash", "run_shell_command", "shell_command", "exec_command", "shell", "local_shell", "container.exec", "exec"}
 	planners = []string{"TodoWrite", "todowrite", "write_todos", "update_plan", "todo_write", "TaskCreate"}
 	exits    = []string{"ExitPlanMode", "exit_plan_mode"}
 	askers   = []string{"AskUserQuestion", "ask_user", "question", "ask_user_question", "request_user_input"}
 )
+
+// scripted is the tool of codex that takes a script, in which all others are.
+const scripted = "exec"
 
 func named(name string, purpose []string) bool {
 	for _, n := range purpose {
@@ -58,6 +61,9 @@ func (p *prompt) use(t *tool, have map[string]any, say string) reply {
 	c := &call{tool: *t, args: map[string]any{}}
 	if t.freeform {
 		c.text = fmt.Sprint(have["command"])
+		if t.name == scripted {
+			c.text = "const r = await tools.exec_command(" + mustJSON(map[string]any{"cmd": have["command"]}) + ");\ntext(r.output ?? r);\n"
+		}
 		return reply{text: say, call: c}
 	}
 	if t.schema == nil {
