@@ -89,6 +89,11 @@ func (b *Builder) Build(ctx context.Context, r Request, progress func(line strin
 	if err != nil {
 		return Result{}, fmt.Errorf("adapting the dev container's image: %w", err)
 	}
+	for _, used := range []string{image, fit} {
+		if err := b.c.Engine.Keep(ctx, used); err != nil {
+			return Result{}, fmt.Errorf("keeping the dev container's image: %w", err)
+		}
+	}
 	_, info, err := b.c.Engine.HasImage(ctx, fit)
 	if err != nil {
 		return Result{}, fmt.Errorf("reading the dev container's image: %w", err)
