@@ -257,7 +257,7 @@ func TestProposalsRaceALostLeadership(t *testing.T) {
 					select {
 					case <-stop:
 						return
-					case <-time.After(time.Millisecond):
+					case <-time.After(10 * time.Millisecond):
 					}
 					text := fmt.Sprintf("%d-%d", i, n)
 					for _, node := range nodes {

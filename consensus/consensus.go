@@ -48,8 +48,9 @@ var (
 
 	// ErrNewer: the log holds what this version does not know.
 	ErrNewer = errors.New("written by a newer samnode: upgrade this node")
-	// ErrForeign: the directory holds another node's state.
-	ErrForeign = errors.New("state of another node")
+	// ErrForeign: the directory holds another node's state, or a machine's
+	// store does not belong to this log.
+	ErrForeign = errors.New("state of another node or mesh")
 	// ErrNoState: the directory is empty and Config does not say to begin.
 	ErrNoState = errors.New("no state: start a mesh or join one first")
 	// ErrManifest is what a Machine's Restore answers when the snapshot only
@@ -191,7 +192,10 @@ type Log struct {
 	running sync.WaitGroup // watch, and halt after a failure
 	calls   sync.WaitGroup // calls into Raft that have not returned
 
-	halted sync.Once
+	halted   sync.Once
+	closed   sync.Once
+	closeErr error // of the first Close
+
 	mu     sync.Mutex    // protects all below, briefly
 	err    error         // of the first fail
 	ending error         // why no new call may begin; nil while they may
@@ -250,6 +254,9 @@ func (l *Log) open(ctx context.Context) error {
 		return err
 	}
 	if err := l.stores.log.recall(); err != nil {
+		return err
+	}
+	if err := l.fsm.checkAhead(l.stores); err != nil {
 		return err
 	}
 	if err := context.Cause(ctx); err != nil {

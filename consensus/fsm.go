@@ -234,6 +234,28 @@ func (f *fsm) load(s *stores, batch int) error {
 	return nil
 }
 
+// checkAhead refuses a machine whose store has more than the log ever had: it
+// would take new entries for ones it knows, and they would be lost.
+func (f *fsm) checkAhead(s *stores) error {
+	last, err := s.log.LastIndex()
+	if err != nil {
+		return err
+	}
+	snaps, err := s.snaps.List()
+	if err != nil {
+		return err
+	}
+	if len(snaps) > 0 {
+		last = max(last, snaps[0].Index)
+	}
+	for _, name := range f.names {
+		if f.done[name] > last {
+			return fmt.Errorf("%w: machine %s has entries up to %d, the log ends at %d", ErrForeign, name, f.done[name], last)
+		}
+	}
+	return nil
+}
+
 // replay gives a machine the entries up to index again from the log, where it
 // still reaches back far enough. They are in a snapshot, hence committed.
 func (f *fsm) replay(log raft.LogStore, name string, index uint64, batch int) error {

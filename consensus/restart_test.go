@@ -212,9 +212,12 @@ func TestOpenRefuses(t *testing.T) {
 		want   error  // nil: any
 		text   string // in the error
 	}{
-		"an empty directory":          {config: func(c *Config) { c.Bootstrap = false }, want: ErrNoState},
-		"another node's state":        {config: func(c *Config) { c.Dir, c.Node = closed.Dir, "b" }, want: ErrForeign, text: `"a"`},
-		"a directory in use":          {config: func(c *Config) { c.Dir = used.Dir }, text: "in use"},
+		"an empty directory":   {config: func(c *Config) { c.Bootstrap = false }, want: ErrNoState},
+		"another node's state": {config: func(c *Config) { c.Dir, c.Node = closed.Dir, "b" }, want: ErrForeign, text: `"a"`},
+		"a directory in use":   {config: func(c *Config) { c.Dir = used.Dir }, text: "in use"},
+		"a store of another log": {config: func(c *Config) {
+			c.Machines["m"] = &keeper{disk: &disk{entries: []Entry{{Index: 99}}}}
+		}, want: ErrForeign, text: "machine m"},
 		"no node":                     {config: func(c *Config) { c.Node = "" }},
 		"no directory":                {config: func(c *Config) { c.Dir = "" }},
 		"no machines":                 {config: func(c *Config) { c.Machines = nil }},

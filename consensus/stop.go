@@ -73,20 +73,22 @@ func (l *Log) Err() error {
 
 // Close stops taking part and closes the stores and the transport. It waits
 // for every goroutine of the Log, and for proposals under way. The machines
-// are the caller's to close, afterwards.
+// are the caller's to close, afterwards. A second call returns what the first
+// did.
 func (l *Log) Close() error {
+	l.closed.Do(func() { l.closeErr = l.close() })
+	return l.closeErr
+}
+
+func (l *Log) close() error {
 	l.mu.Lock()
-	closed := errors.Is(l.ending, ErrClosed)
 	l.ending = ErrClosed
 	l.mu.Unlock()
-	if closed {
-		return nil
-	}
 	l.announce()
 	l.halt()
 	close(l.stop)
 	l.running.Wait()
-	if l.raft == nil && l.wire.Transport != nil {
+	if l.raft == nil && l.wire.Transport != nil { // Open failed in between
 		l.wire.cut()
 		l.wire.wait()
 	}
