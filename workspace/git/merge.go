@@ -259,4 +259,3 @@ func Subject(text string) string {
 	}
 	return line
 }
-

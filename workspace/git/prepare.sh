@@ -25,7 +25,8 @@ id() { git rev-parse --verify --quiet "$1^{commit}"; }
 fresh=no
 if ! [ -f .git/HEAD ] || ! [ -f .git/config ]; then
 	fresh=yes
-	GIT_TEMPLATE_DIR='' git init -q --initial-branch=samnode-unborn . || fail "git cannot begin a repository in $dir"
+	GIT_TEMPLATE_DIR='' git init -q . && git symbolic-ref HEAD refs/heads/samnode-unborn ||
+		fail "git cannot begin a repository in $dir"
 fi
 # A container that was killed leaves locks behind; nothing else runs now.
 rm -f .git/index.lock .git/HEAD.lock .git/config.lock .git/packed-refs.lock .git/shallow.lock "$(git rev-parse --git-path "$here").lock"
@@ -36,6 +37,9 @@ if [ -n "$SAMNODE_MIRROR" ] && [ -d "$SAMNODE_MIRROR/objects" ]; then
 	printf '%s\n' "$SAMNODE_MIRROR/objects" >.git/objects/info/alternates
 fi
 git config remote.origin.url "$SAMNODE_URL"
+# git before 2.31 takes no settings from the environment.
+way=url.${SAMNODE_PROXY}repo.insteadOf
+[ -n "$(git config "$way")" ] || git config "$way" "${SAMNODE_URL%.git}"
 git config remote.origin.fetch '+refs/heads/*:refs/remotes/origin/*'
 git config user.name >/dev/null 2>&1 || git config user.name "$SAMNODE_NAME"
 git config user.email >/dev/null 2>&1 || git config user.email "$SAMNODE_EMAIL"
@@ -78,6 +82,14 @@ fi
 ours=$(id "$here")
 theirs=$(id "$there")
 
+# A first commit that was never made, of an empty repository's task.
+if [ -z "$ours" ] && [ "$(git symbolic-ref -q HEAD)" = "$here" ] && [ -n "$(git status --porcelain | head -n 1)" ]; then
+	g add -A >>"$log" 2>&1 && g commit -q --no-verify -m "Work in progress found on this disk" >>"$log" 2>&1 ||
+		fail "the uncommitted work on this disk could not be committed" "$log"
+	say note "Uncommitted work was found on this disk and committed."
+	ours=$(id "$here")
+fi
+
 # A new branch: from the remote's copy of it, else from the base.
 if [ -z "$ours" ]; then
 	start=$there
@@ -101,15 +113,9 @@ fi
 # An older disk. Uncommitted work first becomes a commit: nothing is lost.
 on=$(git symbolic-ref -q HEAD || echo detached)
 if [ -n "$(git status --porcelain --untracked-files=all | head -n 1)" ]; then
-	if id HEAD >/dev/null && [ -z "$(git diff --name-only --diff-filter=d HEAD | head -n 1)" ] && [ -z "$(git ls-files --others --exclude-standard | head -n 1)" ]; then
-		# Only missing files: a checkout that was cut. Bring them back.
-		g checkout -q -f HEAD -- . >>"$log" 2>&1 || fail "checking out $branch failed" "$log"
-		g reset -q --hard >>"$log" 2>&1
-	else
-		g add -A >>"$log" 2>&1 && g commit -q --no-verify -m "Work in progress found on this disk" >>"$log" 2>&1 ||
-			fail "the uncommitted work on this disk could not be committed" "$log"
-		say note "Uncommitted work was found on this disk and committed."
-	fi
+	g add -A >>"$log" 2>&1 && g commit -q --no-verify -m "Work in progress found on this disk" >>"$log" 2>&1 ||
+		fail "the uncommitted work on this disk could not be committed" "$log"
+	say note "Uncommitted work was found on this disk and committed."
 fi
 if [ "$on" != "$here" ]; then
 	left=$(id HEAD)

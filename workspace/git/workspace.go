@@ -34,7 +34,7 @@ var saveScript string
 // Env makes git in the workspace reach the remote through the node, for the
 // agent too. The working copy never learns of it: origin stays the real URL.
 func (w Workspace) Env() []string {
-	proxy := strings.TrimRight(w.Proxy, "/") + "/"
+	proxy := w.proxy()
 	settings := []string{
 		// By prefix: the rest of the name (".git" or nothing) stays.
 		"url." + proxy + "repo.insteadOf", strings.TrimSuffix(w.URL, ".git"),
@@ -50,6 +50,8 @@ func (w Workspace) Env() []string {
 	return env
 }
 
+func (w Workspace) proxy() string { return strings.TrimRight(w.Proxy, "/") + "/" }
+
 // Prepare clones into an empty Dir, or brings an older working copy up to
 // date, on the task's branch. It can be cut and run again at any moment. What
 // an older disk has is kept, but never replaces newer commits of the remote.
@@ -58,7 +60,7 @@ func (w Workspace) Prepare() Step {
 	return Step{
 		Argv: []string{"/bin/sh", "-c", prepareScript, "samnode-prepare"},
 		Env: []string{
-			"SAMNODE_DIR=" + w.Dir, "SAMNODE_URL=" + w.URL, "SAMNODE_MIRROR=" + w.Mirror,
+			"SAMNODE_DIR=" + w.Dir, "SAMNODE_URL=" + w.URL, "SAMNODE_MIRROR=" + w.Mirror, "SAMNODE_PROXY=" + w.proxy(),
 			"SAMNODE_BASE=" + w.Base, "SAMNODE_BRANCH=" + w.Branch,
 			"SAMNODE_NAME=" + w.Author.Name, "SAMNODE_EMAIL=" + w.Author.Email,
 		},
