@@ -225,3 +225,6 @@ func (c *cutWriter) Write(p []byte) (int, error) {
 	c.left -= int64(len(p))
 	return c.ResponseWriter.Write(p)
 }
+
+// Stop ends the listener before the test does: the host is away.
+func (s *Server) Stop() { s.http.Close() }
