@@ -1,0 +1,151 @@
+package store_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/samnode/samnode/chat"
+	"github.com/samnode/samnode/chat/chattest"
+	"github.com/samnode/samnode/chat/store"
+)
+
+// feeder writes entries that stream messages into tasks.
+type feeder struct {
+	index  uint64
+	tokens []uint64
+	cursor []uint64
+}
+
+func benchTask(i int) chat.TaskID { return chat.TaskID(fmt.Sprintf("01JBENCHBENCHBENCHTASK%04d", i)) }
+
+func (f *feeder) entry(b *testing.B, by chat.Author, op chat.Op) store.Entry {
+	b.Helper()
+	f.index++
+	data, err := chat.Encode(chat.Command{Version: 1, ID: fmt.Sprintf("bench-%d", f.index), Author: by, Op: op})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return store.Entry{Index: f.index, At: epoch, Data: data}
+}
+
+// begin makes tasks that work.
+func (f *feeder) begin(b *testing.B, o *opened, tasks int) {
+	b.Helper()
+	entries := []store.Entry{f.entry(b, chattest.Ana, chat.Op{ProjectPut: &chat.ProjectPut{Project: chat.Project{ID: "p", Name: "p", Repo: "/r"}}})}
+	for i := range tasks {
+		entries = append(entries,
+			f.entry(b, chattest.Ana, chat.Op{TaskCreate: &chat.TaskCreate{ID: benchTask(i), Project: "p", Message: "m", Text: "x"}}),
+			f.entry(b, chattest.Node, chat.Op{Place: &chat.Place{Task: benchTask(i), Node: "n", Slot: "s"}}))
+		f.tokens, f.cursor = append(f.tokens, f.index), append(f.cursor, 0)
+	}
+	if err := o.machine.Apply(entries); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// items is one entry with n new messages of 1 KiB in one task.
+func (f *feeder) items(b *testing.B, task, n int, text string) store.Entry {
+	b.Helper()
+	items := make([]chat.Item, n)
+	from := f.cursor[task]
+	for i := range items {
+		source := from + uint64(i) + 1
+		items[i] = chat.Item{ID: fmt.Sprintf("%d-%d", task, source), Kind: chat.KindAgent, Source: source, Text: text, Closed: true}
+	}
+	f.cursor[task] += uint64(n)
+	return f.entry(b, chattest.Node, chat.Op{Items: &chat.Items{Task: benchTask(task), Token: f.tokens[task], Workspace: 1, From: from, Upto: f.cursor[task], Items: items}})
+}
+
+// BenchmarkApply is a batch of 64 entries, each one new message of 1 KiB.
+func BenchmarkApply(b *testing.B) {
+	o := open(b, filepath.Join(b.TempDir(), "chat.db"))
+	defer o.close(b)
+	f := &feeder{}
+	f.begin(b, o, 16)
+	text := strings.Repeat("x", 1024)
+	for n := 0; b.Loop(); n++ {
+		batch := make([]store.Entry, 64)
+		for i := range batch {
+			batch[i] = f.items(b, (n+i)%16, 1, text)
+		}
+		if err := o.machine.Apply(batch); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.N*64)/b.Elapsed().Seconds(), "messages/s")
+}
+
+// BenchmarkPage reads pages of 50 at random places of a million messages in
+// 200 tasks; SAMNODE_BENCH_MESSAGES sets another number. It takes a minute to
+// fill the store.
+func BenchmarkPage(b *testing.B) {
+	if testing.Short() {
+		b.Skip("fills a store with a million messages")
+	}
+	total := 1_000_000
+	if v := os.Getenv("SAMNODE_BENCH_MESSAGES"); v != "" {
+		var err error
+		if total, err = strconv.Atoi(v); err != nil {
+			b.Fatal(err)
+		}
+	}
+	const tasks, perEntry = 200, 50
+	o := open(b, filepath.Join(b.TempDir(), "chat.db"))
+	defer o.close(b)
+	f := &feeder{}
+	f.begin(b, o, tasks)
+	text := strings.Repeat("x", 1024)
+	began := time.Now()
+	for n := 0; n < total; n += 20 * perEntry {
+		var batch []store.Entry
+		for i := range 20 {
+			batch = append(batch, f.items(b, (n/perEntry+i)%tasks, perEntry, text))
+		}
+		if err := o.machine.Apply(batch); err != nil {
+			b.Fatal(err)
+		}
+	}
+	filled := time.Since(began)
+	rng := rand.New(rand.NewPCG(1, 1))
+	perTask := total / tasks
+	var took []time.Duration
+	for b.Loop() {
+		start := time.Now()
+		page, err := o.room.Messages(b.Context(), benchTask(rng.IntN(tasks)), uint64(60+rng.IntN(perTask-60)), 50)
+		if err != nil || len(page) != 50 {
+			b.Fatalf("page of %d messages, %v", len(page), err)
+		}
+		took = append(took, time.Since(start))
+	}
+	slices.Sort(took)
+	b.ReportMetric(float64(took[len(took)/2].Microseconds()), "p50-µs")
+	b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "p99-µs")
+	b.ReportMetric(float64(total)/filled.Seconds(), "fill-messages/s")
+	b.ReportMetric(residentMB(b), "resident-MB")
+}
+
+// residentMB is the process' resident memory now; 0 where /proc lacks it.
+func residentMB(b *testing.B) float64 {
+	b.Helper()
+	data, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return 0
+	}
+	for l := range strings.Lines(string(data)) {
+		if rest, ok := strings.CutPrefix(l, "VmRSS:"); ok {
+			kb, err := strconv.ParseFloat(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 64)
+			if err != nil {
+				b.Fatal(err)
+			}
+			return kb / 1024
+		}
+	}
+	return 0
+}
