@@ -34,7 +34,7 @@ var apis = map[string]*api{
 		routes: []route{
 			{"POST", regexp.MustCompile(`^/v1/messages$`), true},
 			{"POST", regexp.MustCompile(`^/v1/messages/count_tokens$`), false},
-			{"GET", regexp.MustCompile(`^/v1/models(/[\w.:-]+)?$`), false},
+			{"GET", regexp.MustCompile(`^/v1/models(/\w[\w.:-]*)?$`), false},
 			{"HEAD", regexp.MustCompile(`^/(api/hello)?$`), false},
 			{"GET", regexp.MustCompile(`^/api/hello$`), false},
 		},
@@ -45,7 +45,7 @@ var apis = map[string]*api{
 		routes: []route{
 			{"POST", regexp.MustCompile(`^/v1/responses(/compact)?$`), true},
 			{"POST", regexp.MustCompile(`^/v1/chat/completions$`), true},
-			{"GET", regexp.MustCompile(`^/v1/models(/[\w.:-]+)?$`), false},
+			{"GET", regexp.MustCompile(`^/v1/models(/\w[\w.:-]*)?$`), false},
 		},
 	},
 	"gemini": {
@@ -54,7 +54,7 @@ var apis = map[string]*api{
 		routes: []route{
 			{"POST", regexp.MustCompile(`^/v1(alpha|beta)?/models/[\w.-]+:(generateContent|streamGenerateContent)$`), true},
 			{"POST", regexp.MustCompile(`^/v1(alpha|beta)?/models/[\w.-]+:countTokens$`), false},
-			{"GET", regexp.MustCompile(`^/v1(alpha|beta)?/models(/[\w.-]+)?$`), false},
+			{"GET", regexp.MustCompile(`^/v1(alpha|beta)?/models(/\w[\w.-]*)?$`), false},
 		},
 	},
 }
@@ -135,8 +135,9 @@ type refusal struct {
 }
 
 // refuseAnthropic and its siblings answer in the vendor's own form, so that
-// the agent shows the text; none of the statuses is one that agents retry,
-// but for an upstream that could not be reached.
+// the agent shows the text. None of the statuses asks for another try, but for
+// an upstream that could not be reached (codex tries five times all the same,
+// within seconds).
 func refuseAnthropic(w http.ResponseWriter, r refusal) {
 	types := map[string]string{
 		"invalid": "invalid_request_error", "large": "request_too_large", "budget": "billing_error", "upstream": "api_error",

@@ -53,14 +53,13 @@ func readAnthropic(data []byte, t *tally) {
 
 func (t *tally) addAnthropic(u *anthropicUsage) {
 	t.known = true
-	hour := int64(0)
-	if u.CacheCreation != nil {
-		hour = u.CacheCreation.Hour
-	}
 	t.input = max(t.input, u.Input)
 	t.cached = max(t.cached, u.CacheRead)
-	t.writtenH = max(t.writtenH, hour)
-	t.written = max(t.written, u.CacheWrite-hour)
+	writes := max(t.written+t.writtenH, u.CacheWrite)
+	if u.CacheCreation != nil { // only the first event splits them
+		t.writtenH = max(t.writtenH, u.CacheCreation.Hour)
+	}
+	t.written = max(0, writes-t.writtenH)
 	t.output = max(t.output, u.Output)
 	if u.ServerTools != nil {
 		t.searches = max(t.searches, u.ServerTools.Searches)
@@ -123,10 +122,10 @@ func readOpenAI(data []byte, t *tally) {
 	}
 	if u := e.Usage; u != nil {
 		t.known = true
-		t.cached = u.InputDetails.Cached + u.PromptDetails.Cached
-		t.written = u.InputDetails.Written + u.PromptDetails.Written
+		t.cached = max(0, u.InputDetails.Cached+u.PromptDetails.Cached)
+		t.written = max(0, u.InputDetails.Written+u.PromptDetails.Written)
 		t.input = max(0, u.Input+u.Prompt-t.cached-t.written)
-		t.output = u.Output + u.Completion
+		t.output = max(0, u.Output+u.Completion)
 	}
 }
 

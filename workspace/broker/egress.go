@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -32,6 +33,7 @@ func newEgress(b *Broker) *egress {
 		},
 		ErrorHandler:  e.failed,
 		FlushInterval: -1,
+		ErrorLog:      slog.NewLogLogger(b.log.Handler(), slog.LevelDebug),
 		Transport: &http.Transport{
 			Proxy:                 b.cfg.Proxy,
 			DialContext:           e.dialPlain,

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
@@ -60,7 +61,7 @@ func newModels(b *Broker) (*models, error) {
 		ModifyResponse: m.answer,
 		ErrorHandler:   m.failed,
 		FlushInterval:  -1, // each chunk of a stream at once
-		ErrorLog:       nil,
+		ErrorLog:       slog.NewLogLogger(b.log.Handler(), slog.LevelDebug),
 		Transport: &http.Transport{
 			Proxy:                 b.cfg.Proxy,
 			ForceAttemptHTTP2:     true,
