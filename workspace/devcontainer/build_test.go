@@ -535,3 +535,43 @@ func TestCancelEndsTheBuild(t *testing.T) {
 		t.Errorf("Build = %v, want the cause", err)
 	}
 }
+
+// Features of builds at the same time must not get mixed up.
+func TestFeatureBuildsTakeTurns(t *testing.T) {
+	b := setup(t, tools(t))
+	const n = 3
+	results := make([]Result, n)
+	var wg sync.WaitGroup
+	for i := range n {
+		r := b.request(map[string]string{
+			defaultPath: `{"image": "` + base + `", "features": {"./f": {}}}`,
+			".devcontainer/f/devcontainer-feature.json": `{"id": "f", "version": "1.0.0", "name": "f"}`,
+			".devcontainer/f/install.sh":                fmt.Sprintf("#!/bin/sh\necho %d >/which\n", i),
+		})
+		wg.Go(func() {
+			var err error
+			if results[i], err = b.builder.Build(t.Context(), r, nil); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	for i, res := range results {
+		t.Cleanup(func() { rmi(res.Image) })
+		if got := b.run(res, "cat /which"); got != fmt.Sprintln(i) {
+			t.Errorf("build %d has the feature of build %s", i, got)
+		}
+	}
+}
+
+// What a warm start pays for a dev container that was built before.
+func BenchmarkCached(b *testing.B) {
+	w := setup(b, "")
+	r := w.request(map[string]string{defaultPath: `{"build": {"dockerfile": "Dockerfile"}}`, ".devcontainer/Dockerfile": "FROM " + base + "\nCOPY devcontainer.json /\n"})
+	w.must(r)
+	for b.Loop() {
+		if res, err := w.builder.Build(b.Context(), r, nil); err != nil || !res.Cached {
+			b.Fatal(res.Cached, err)
+		}
+	}
+}

@@ -50,7 +50,11 @@ func (e *Engine) Create(ctx context.Context, s Spec) (id string, err error) {
 			return "", err
 		}
 	}
-	c, err := e.api.ContainerCreate(ctx, s.config(labels), s.host(), nil, nil, s.Name)
+	config := s.config(labels) // the digest is of what was asked for, before the machine's bounds
+	if s.CPUs, err = e.limitCPUs(ctx, s.CPUs); err != nil {
+		return "", err
+	}
+	c, err := e.api.ContainerCreate(ctx, config, s.host(), nil, nil, s.Name)
 	if cerrdefs.IsConflict(err) { // made in the meantime, or by a call whose answer was lost
 		id, err = e.adopt(ctx, s, labels)
 		if id == "" && err == nil {

@@ -68,12 +68,13 @@ type Engine struct {
 	mesh string
 	log  *slog.Logger
 
-	mu    sync.Mutex
+	mu    sync.Mutex       // guards what follows
 	glibc map[string]error // by image id: nil, or ErrNoGlibc
+	cores float64          // of the engine's machine; 0: not asked yet
 }
 
-// Open makes a client and negotiates the API version. It succeeds while the
-// engine is down; use Ping to see whether it answers.
+// Open makes a client and, where the engine answers, agrees on the API version.
+// It succeeds while the engine is down; use Ping to see whether it answers.
 func Open(ctx context.Context, c Config) (*Engine, error) {
 	opts := []client.Opt{client.FromEnv, client.WithAPIVersionNegotiation()}
 	if c.Host != "" {
@@ -83,6 +84,7 @@ func Open(ctx context.Context, c Config) (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the Docker client: %w", err)
 	}
+	api.NegotiateAPIVersion(ctx) // asked again by the first call where this one found nobody
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -118,6 +120,28 @@ func (e *Engine) Ping(ctx context.Context) (Info, error) {
 		Root: info.DockerRootDir, Arch: info.Architecture, Free: free(info.DockerRootDir),
 		CPUs: info.NCPU, Memory: info.MemTotal,
 	}, nil
+}
+
+// limitCPUs brings a limit down to what the machine has: the engine refuses a
+// container that wants more cores than there are.
+func (e *Engine) limitCPUs(ctx context.Context, cpus float64) (float64, error) {
+	if cpus == 0 {
+		return 0, nil
+	}
+	e.mu.Lock()
+	cores := e.cores
+	e.mu.Unlock()
+	if cores == 0 {
+		info, err := e.Ping(ctx)
+		if err != nil {
+			return 0, err
+		}
+		cores = float64(info.CPUs)
+		e.mu.Lock()
+		e.cores = cores
+		e.mu.Unlock()
+	}
+	return min(cpus, cores), nil
 }
 
 // free is the space left to the engine, or -1 where it is another machine's.

@@ -203,6 +203,21 @@ func TestBindsAndEnv(t *testing.T) {
 	}
 }
 
+func TestPing(t *testing.T) {
+	e := engine(t)
+	i, err := e.Ping(t.Context())
+	if err != nil || i.Version == "" || i.API == "" || i.Driver == "" || i.Free <= 0 || i.CPUs < 1 || i.Memory < 1<<20 {
+		t.Errorf("Ping = %+v, %v", i, err)
+	}
+	s := spec(e, "echo ran")
+	s.CPUs = float64(i.CPUs) + 100
+	for range 2 { // asked, remembered
+		if code, out := run(t, e, s); code != 0 || out != "ran\n" {
+			t.Errorf("more cores than there are = exit %d, %q", code, out)
+		}
+	}
+}
+
 func TestSpecRefused(t *testing.T) {
 	e := engine(t)
 	ok := spec(e, "true")
@@ -250,6 +265,13 @@ func TestCreateAdopts(t *testing.T) {
 	if _, err := e.Create(t.Context(), other); !errors.Is(err, ErrForeign) {
 		t.Errorf("Create for another task = %v, want ErrForeign", err)
 	}
+	other.Name += "-2"
+	if _, err := e.Create(t.Context(), other); !errors.Is(err, ErrForeign) {
+		t.Errorf("Create on another task's volume = %v, want ErrForeign", err)
+	}
+	next := s
+	next.Name, next.Labels = s.Name+"-3", map[string]string{LabelTask: "T1", LabelWorkspace: "T1-2"}
+	create(t, e, next) // the task's next workspace goes on with its volume
 }
 
 func TestForeignIsNotTouched(t *testing.T) {

@@ -36,7 +36,7 @@ type Spec struct {
 	Volume string            // named volume at /workspaces; empty: none, and /workspaces is read-only
 	Home   string            // at /home/agent: a named volume, or a host folder by absolute path; empty: a tmpfs
 	Binds  []Bind
-	CPUs   float64 // cores; 0: no limit
+	CPUs   float64 // cores, at most what the machine has; 0: no limit
 	Memory int64   // bytes, with no swap on top; 0: no limit
 	Pids   int64   // processes and threads; 0: 1024
 	User   string  // uid:gid; empty: 1000:1000. Root is refused

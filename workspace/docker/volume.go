@@ -22,16 +22,17 @@ type Volume struct {
 	Created time.Time
 }
 
-// CreateVolume makes a named volume. One that is ours and of the same mesh,
-// task and workspace is adopted; any other of that name is ErrForeign. Its
-// root belongs to uid 1000 from the first Create that mounts it.
+// CreateVolume makes a named volume. One that is ours and of the same mesh and
+// task is adopted, for a task's volume may outlive its workspace; any other of
+// that name is ErrForeign. Its root belongs to uid 1000 from the first Create
+// that mounts it.
 func (e *Engine) CreateVolume(ctx context.Context, name string, labels map[string]string) error {
 	labels = e.labels(labels)
 	v, err := e.api.VolumeCreate(ctx, volume.CreateOptions{Name: name, Labels: labels})
 	if err != nil {
 		return wrap("creating volume "+name, err)
 	}
-	for _, l := range []string{LabelOwner, LabelMesh, LabelTask, LabelWorkspace} {
+	for _, l := range []string{LabelOwner, LabelMesh, LabelTask} {
 		if v.Labels[l] != labels[l] {
 			return fmt.Errorf("volume %s: label %s is %q, not %q: %w", name, l, v.Labels[l], labels[l], ErrForeign)
 		}
