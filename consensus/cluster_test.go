@@ -234,6 +234,10 @@ func TestAFollowerSaysWhoLeads(t *testing.T) {
 		if !errors.Is(err, ErrNoLeader) {
 			t.Errorf("Propose() on a follower = %v, want ErrNoLeader", err)
 		}
+		// What was refused before it was written may be proposed again.
+		if _, again, err := c.logs["b"].append(t.Context(), []byte("x")); !again || err != nil {
+			t.Errorf("append() on a follower = again %v, %v; want true", again, err)
+		}
 		if s := c.logs["b"].Stats(); s.Role != "follower" || s.Leader != "a" {
 			t.Errorf("Stats() of a follower = %+v, want follower of a", s)
 		}

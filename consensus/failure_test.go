@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/hashicorp/raft"
 )
 
 var errMachine = errors.New("the store is gone")
@@ -115,8 +116,37 @@ func applyRaw(l *Log, b []byte) error {
 	return err
 }
 
-// TestAMachineThatFailedKeepsItsEntryToItself: the machine beside it goes on
-// after the restart without the entry it already has.
+// TestNothingIsAppliedAfterAFailure: what Raft still has under way when a
+// machine fails must not reach it.
+func TestNothingIsAppliedAfterAFailure(t *testing.T) {
+	m := &recorder{apply: func(e Entry) error {
+		if string(e.Data) == "bad" {
+			return errMachine
+		}
+		return nil
+	}}
+	var failures int
+	f := newFSM(map[string]Machine{"m": m}, testLogger(t), func(error) { failures++ }, func(int64) {})
+	for i, text := range []string{"one", "bad", "two"} {
+		b, err := encodeEntry([]Part{{Machine: "m", Data: []byte(text)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, _ := f.Apply(&raft.Log{Index: uint64(i + 1), Data: b}).(error)
+		if want := i > 0; errors.Is(got, errMachine) != want {
+			t.Errorf("Apply(%s) = %v, want an error: %v", text, got, want)
+		}
+	}
+	if _, err := f.Snapshot(); !errors.Is(err, errMachine) {
+		t.Errorf("Snapshot() = %v, want %v: the state may be half of an entry", err, errMachine)
+	}
+	if texts := m.texts(); !slices.Equal(texts, []string{"one"}) || failures != 1 {
+		t.Errorf("the machine has %v after %d failures, want [one] after 1", texts, failures)
+	}
+}
+
+// TestAMachineBesideAFailedOneHasEachEntryOnce: it goes on after the restart
+// without the entry it already has.
 func TestAMachineBesideAFailedOneHasEachEntryOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := new(disk)

@@ -145,6 +145,36 @@ func TestTermCannotBeWritten(t *testing.T) {
 	}
 }
 
+// TestNothingIsAppendedAfterAFailedWrite: what is on disk is unknown until the
+// log is opened again.
+func TestNothingIsAppendedAfterAFailedWrite(t *testing.T) {
+	inner := &brokenLog{LogStore: raft.NewInmemStore(), err: syscall.EIO}
+	failures := 0
+	s := &logStore{LogStore: inner, fail: func(error) { failures++ }}
+	if err := s.StoreLog(&raft.Log{Index: 1}); !errors.Is(err, ErrFull) || !errors.Is(err, syscall.EIO) {
+		t.Errorf("StoreLog() = %v, want ErrFull and EIO", err)
+	}
+	inner.err = nil
+	if err := s.StoreLog(&raft.Log{Index: 1}); !errors.Is(err, ErrFull) {
+		t.Errorf("StoreLog() after a failure = %v, want ErrFull", err)
+	}
+	if failures != 1 {
+		t.Errorf("told of %d failures, want 1", failures)
+	}
+}
+
+type brokenLog struct {
+	raft.LogStore
+	err error
+}
+
+func (s *brokenLog) StoreLogs(logs []*raft.Log) error {
+	if s.err != nil {
+		return s.err
+	}
+	return s.LogStore.StoreLogs(logs)
+}
+
 type brokenStore struct{ raft.StableStore }
 
 func (brokenStore) Set([]byte, []byte) error       { return syscall.EIO }

@@ -82,7 +82,7 @@ type disk struct {
 // keeper is a machine with a store of its own, whose snapshot is a manifest.
 type keeper struct {
 	*disk
-	gaps error // an entry that was given twice or out of order
+	restores int
 }
 
 func (m *keeper) Apply(entries []Entry) error {
@@ -108,7 +108,10 @@ func (m *keeper) Applied() uint64 {
 
 func (m *keeper) Snapshot() (io.WriterTo, error) { return &manifest{m.disk}, nil }
 
-func (m *keeper) Restore(io.Reader) error { return ErrManifest }
+func (m *keeper) Restore(io.Reader) error {
+	m.restores++
+	return ErrManifest
+}
 
 func (m *keeper) texts() []string { return (&recorder{entries: m.entries}).texts() }
 

@@ -80,6 +80,7 @@ func TestDurableMachine(t *testing.T) {
 				say(t, l, numbered(21, 30)...)
 				closeLog(t, l)
 				d.powerCut(tc.keep(d))
+				behind := len(d.entries) < d.synced
 
 				m, other := &keeper{disk: d}, new(recorder)
 				c.Machines = map[string]Machine{"m": m, "other": other}
@@ -90,6 +91,9 @@ func TestDurableMachine(t *testing.T) {
 					return
 				}
 				l = open(t, c)
+				if restored := m.restores > 0; restored != behind {
+					t.Errorf("restored = %v, behind the snapshot = %v", restored, behind)
+				}
 				say(t, l, "31")
 				if diff := cmp.Diff(numbered(1, 31), m.texts()); diff != "" {
 					t.Errorf("entries (-want +got):\n%s", diff)
