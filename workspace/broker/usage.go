@@ -49,10 +49,6 @@ func (m *models) finished(c *call, t tally, status int, whole bool) {
 	}
 	u, priced := t.usage()
 	b := m.b
-	b.stats.Calls.Add(1)
-	if status >= 400 {
-		b.stats.Failed.Add(1)
-	}
 	b.log.Debug("model call", "provider", c.api.name, "model", t.model, "status", status, "whole", whole,
 		"input", u.Input, "cached", u.Cached, "output", u.Output, "cost", u.Cost)
 	if u != (chat.Usage{}) {
@@ -61,6 +57,10 @@ func (m *models) finished(c *call, t tally, status int, whole bool) {
 		if b.cfg.Spent != nil {
 			b.cfg.Spent(u)
 		}
+	}
+	b.stats.Calls.Add(1)
+	if status >= 400 {
+		b.stats.Failed.Add(1)
 	}
 	if b.cfg.Called != nil {
 		b.cfg.Called(Call{Provider: c.api.name, Model: t.model, Usage: u, Status: status, Aborted: !whole, Priced: priced})
