@@ -39,6 +39,9 @@ func TestMain(m *testing.M) {
 
 func tools(t testing.TB) string {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("installs the CLI and needs Docker; -short")
+	}
 	if _, err := exec.LookPath("node"); err != nil {
 		t.Skip("no Node here")
 	}
