@@ -133,7 +133,7 @@ func (a *agent) spawn(id string, c command) (int, error) {
 		return 0, err
 	}
 	c.files = theirs
-	c.mark = fmt.Sprintf("SAMNODE_RUN=%d", n)
+	c.env = append(c.env, fmt.Sprintf("SAMNODE_RUN=%d", n))
 	ooms := oomKills()
 	p, err := a.procs.start(c)
 	closeAll(theirs)

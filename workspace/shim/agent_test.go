@@ -90,7 +90,7 @@ func TestAgentOutput(t *testing.T) {
 		checkDense(t, recs, 1)
 		lines := of(recs, Out)
 		if len(lines) != 100000 {
-			t.Fatalf("%d lines, want 100000", len(lines))
+			t.Fatalf("%d lines, want 100000; %+v", len(lines), notes(recs, EventExited))
 		}
 		for i, l := range lines {
 			if want := fmt.Sprintf(`{"n":%d,"text":"a line of the agent"}`, i); l != want {

@@ -31,7 +31,7 @@ func (s *server) exec(ctx context.Context, c *net.UnixConn, w *frameWriter, q re
 	}
 	p, err := s.procs.start(command{
 		args: q.Exec.Args, env: s.env(q.Exec.Env), dir: firstOf(q.Exec.Dir, s.config.Home),
-		mark: fmt.Sprintf("SAMNODE_EXEC=%d", time.Now().UnixNano()), files: theirs,
+		files: theirs,
 	})
 	closeAll(theirs)
 	if err != nil {

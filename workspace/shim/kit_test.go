@@ -130,6 +130,7 @@ func (r *rig) launch() {
 	r.log = &lockedBuffer{}
 	r.cmd = exec.Command(os.Args[0], "shim-process", string(config))
 	r.cmd.Stderr = r.log
+	r.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // also when a test panics
 	if err := r.cmd.Start(); err != nil {
 		r.t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package shim
 
 import (
 	"bytes"
+	"crypto/rand"
 	"fmt"
 	"log/slog"
 	"os"
@@ -25,21 +26,24 @@ type procs struct {
 	sigs  chan os.Signal
 	ended chan struct{}
 
-	mu   sync.Mutex // also held over fork, so that no child is reaped unknown
-	live map[int]*proc
+	token string // of this shim, in the marks of its processes
+
+	mu    sync.Mutex // also held over fork, so that no child is reaped unknown
+	live  map[int]*proc
+	count int // ever started
 }
 
 // proc is a started process. It leads its own session and process group.
 type proc struct {
 	pid  int
-	mark string // in its environment and so in that of its descendants
+	mark string // in its environment and so in that of its descendants; unique on the machine
 
 	done   chan struct{}      // closed when it was reaped
 	status syscall.WaitStatus // valid after done
 }
 
 func newProcs(log *slog.Logger) *procs {
-	p := &procs{log: log, sigs: make(chan os.Signal, 1), ended: make(chan struct{}), live: map[int]*proc{}}
+	p := &procs{log: log, sigs: make(chan os.Signal, 1), ended: make(chan struct{}), token: rand.Text(), live: map[int]*proc{}}
 	signal.Notify(p.sigs, unix.SIGCHLD)
 	go p.reap()
 	return p
@@ -85,13 +89,16 @@ type command struct {
 	args  []string // argv, at least one
 	env   []string
 	dir   string
-	mark  string // NAME=value, added to env
 	files [3]*os.File
 	tty   bool // stdin is its controlling terminal
 }
 
 func (p *procs) start(c command) (*proc, error) {
-	env := dedup(append(slices.Clone(c.env), c.mark))
+	p.mu.Lock()
+	p.count++
+	mark := fmt.Sprintf("SAMNODE_PROCESS=%s-%d", p.token, p.count)
+	p.mu.Unlock()
+	env := dedup(append(slices.Clone(c.env), mark))
 	path, err := lookPath(firstOf(c.path, c.args[0]), c.dir, env)
 	if err != nil {
 		return nil, err
@@ -110,7 +117,7 @@ func (p *procs) start(c command) (*proc, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: starting %s in %s: %w", ErrStart, path, c.dir, err)
 	}
-	child := &proc{pid: pid, mark: c.mark, done: make(chan struct{})}
+	child := &proc{pid: pid, mark: mark, done: make(chan struct{})}
 	p.live[pid] = child
 	return child, nil
 }
@@ -120,6 +127,7 @@ func (c *proc) signal(s syscall.Signal) { _ = syscall.Kill(-c.pid, s) } // ESRCH
 
 // sweep kills what is left of the process: its group, its session, and what
 // left both but still carries the mark. It repeats until it finds nothing.
+// Outside a container the others' processes are in /proc too, hence the mark.
 func (c *proc) sweep(log *slog.Logger) {
 	for range 20 {
 		c.signal(syscall.SIGKILL)

@@ -152,6 +152,7 @@ func (ts *terminals) makeLocked(spec TerminalSpec, c command) (*terminal, error)
 		ours.Close()
 		return nil, err
 	}
+	t.proc.mark = "" // what left the session was meant to outlive the terminal
 	go ts.watch(t)
 	return t, nil
 }
