@@ -83,7 +83,9 @@ func (c *Conversation) permission(e envelope) {
 	if u := p.ToolCall.v; u.ToolCallID != "" {
 		t := c.tool(u)
 		a.Tool, a.Title = t.item, t.view.Title
-		a.Detail = askDetail(u, t)
+		if a.Detail = t.runs; a.Detail == "" {
+			a.Detail, _ = t.text.text(maxDetail)
+		}
 	}
 	a.Title = first(a.Title, c.c.Agent+" asks for permission")
 	for _, o := range p.Options {
@@ -94,29 +96,26 @@ func (c *Conversation) permission(e envelope) {
 	c.open(a)
 }
 
-// askDetail is what would run, or the plan to approve.
-func askDetail(u update, t *tool) string {
+// commandOf is the command in a tool's input, or the plan to approve.
+func commandOf(input json.RawMessage) string {
 	var in struct {
 		Command any `json:"command"`
 		Plan    str `json:"plan"`
 	}
-	_ = json.Unmarshal(u.RawInput, &in) // not an object: no detail from it
-	detail := string(in.Plan)
+	_ = json.Unmarshal(input, &in) // not an object: nothing
+	text := string(in.Plan)
 	switch v := in.Command.(type) {
 	case string:
-		detail = v
+		text = v
 	case []any:
 		var words []string
 		for _, w := range v {
 			words = append(words, fmt.Sprint(w))
 		}
-		detail = strings.Join(words, " ")
+		text = strings.Join(words, " ")
 	}
-	if detail == "" {
-		detail, _ = t.text.text(maxDetail)
-	}
-	detail, _ = cutMiddle(detail, maxDetail)
-	return detail
+	text, _ = cutMiddle(text, maxDetail)
+	return text
 }
 
 // open shows an ask. Its id comes from the record of the agent's request.

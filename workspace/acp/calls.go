@@ -35,6 +35,13 @@ func (d *Driver) Start(ctx context.Context, earlier string) error {
 	return d.startSession(ctx, run, earlier, caps)
 }
 
+// Await blocks until the journal shows the process of that run, or a later
+// one. Call it between starting a process and Start when the one before it may
+// have ended without a note: then Start would take the old one for alive.
+func (d *Driver) Await(ctx context.Context, run int) error {
+	return d.wait(ctx, func(c *Conversation) (bool, error) { return c.run >= run, nil })
+}
+
 // running waits until the journal shows a process.
 func (d *Driver) running(ctx context.Context) (run int, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, InitializeTimeout, ErrDead)
@@ -172,8 +179,8 @@ func (d *Driver) set(ctx context.Context, method string, params any) error {
 	return err
 }
 
-// Prompt hands the agent a turn's text. It returns when the line is in the
-// journal; Wait waits for the turn's end. A turn that the journal has already
+// Prompt hands the agent a turn's text. It returns when the line was read back
+// from the journal; Wait waits for the turn's end. A turn that the journal has already
 // is not sent again, whatever became of it.
 func (d *Driver) Prompt(ctx context.Context, turn chat.TurnID, text string) error {
 	var known, alive bool
@@ -191,7 +198,10 @@ func (d *Driver) Prompt(ctx context.Context, turn chat.TurnID, text string) erro
 	if err != nil {
 		return err
 	}
-	return d.send(ctx, id, line)
+	if err := d.send(ctx, id, line); err != nil {
+		return err
+	}
+	return d.wait(ctx, func(c *Conversation) (bool, error) { return c.turn(turn) != nil, nil })
 }
 
 // Wait blocks until the turn is no longer open and returns it. A turn whose

@@ -19,6 +19,7 @@ type tool struct {
 	opened bool      // it has terminal output
 	deltas bool      // it came in parts, so terminal_output means all of it
 	fresh  bool      // there is output that was not emitted
+	runs   string    // the command or plan in its input
 }
 
 func (t *tool) done() bool {
@@ -44,6 +45,7 @@ func (c *Conversation) tool(u update) *tool {
 	}
 	if input := compact(u.RawInput); input != "" {
 		d.Input, _ = cutMiddle(input, maxInput)
+		t.runs = first(commandOf(u.RawInput), t.runs)
 	}
 	d.Diffs = t.content(u)
 	t.terminal(u, &d)
