@@ -123,3 +123,10 @@ func fieldLabel(f askInput) string {
 	}
 	return label
 }
+
+func startChip(done bool) chip {
+	if done {
+		return chip{Shape: "dot", Tone: "ok"}
+	}
+	return chip{Shape: "dashed", Tone: "quiet"}
+}

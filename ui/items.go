@@ -111,6 +111,7 @@ func (s *Server) item(t chat.Task, m chat.Message) item {
 		}
 	case chat.KindStatus, chat.KindError:
 		v.Text = visible(m.Text)
+		v.Hidden = m.Kind == chat.KindError && t.State == chat.Failed && t.Failure != nil && t.Failure.Reason == m.Text // the stepper says it
 	default:
 		v.Kind, v.Text = string(chat.KindRaw), line(string(m.Kind), 40)
 		v.Raw = visible(string(m.Raw))

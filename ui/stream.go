@@ -117,7 +117,7 @@ func (s *Server) follow(w http.ResponseWriter, r *http.Request, step func(contex
 		return err
 	}
 	defer cancel()
-	if err := e.write("retry: 1000\n: version " + s.Version + "\n\n"); err != nil {
+	if err := e.write("retry: 1000\nevent: hello\ndata: " + s.Version + "\n\n"); err != nil {
 		return nil //nolint:nilerr // the reader is gone, nobody is left to tell
 	}
 	for {

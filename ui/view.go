@@ -24,6 +24,7 @@ type frame struct {
 	JS      string
 	Theme   string
 	Icon    string
+	Extra   string // one more style sheet
 	Body    string // class of the body
 }
 

@@ -1,0 +1,885 @@
+// What the script adds to pages that are whole without it: the live stream,
+// own input at once, keys, and the terminal. No framework, no build step.
+"use strict";
+(() => {
+const $ = (sel, root = document) => root.querySelector(sel);
+const $$ = (sel, root = document) => [...root.querySelectorAll(sel)];
+const main = $("main.task");
+const html = document.documentElement;
+const store = {
+  get(key) { try { return localStorage.getItem("samnode." + key); } catch { return null; } },
+  set(key, value) {
+    try { value ? localStorage.setItem("samnode." + key, value) : localStorage.removeItem("samnode." + key); } catch { /* storage is off */ }
+  },
+};
+const make = (tag, props = {}, ...children) => {
+  const el = Object.assign(document.createElement(tag), props);
+  el.append(...children);
+  return el;
+};
+
+// --- ids: ULIDs, so that sending again is harmless ---
+
+const CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+function ulid() {
+  let id = "", t = Date.now();
+  for (let i = 0; i < 10; i++) { id = CROCKFORD[t % 32] + id; t = Math.floor(t / 32); }
+  for (const b of crypto.getRandomValues(new Uint8Array(16))) id += CROCKFORD[b % 32];
+  return id;
+}
+
+// --- small things ---
+
+let saidAt = 0;
+function announce(text) {
+  const wait = Math.max(0, saidAt + 2000 - Date.now());
+  saidAt = Date.now() + wait;
+  setTimeout(() => { $("#say").textContent = text; }, wait);
+}
+
+function toast(text, bad) {
+  const el = make("div", { className: bad ? "toast bad" : "toast", textContent: text });
+  if (bad) el.setAttribute("role", "alert");
+  $("#toasts").append(el);
+  setTimeout(() => el.remove(), bad ? 8000 : 3000);
+}
+
+let busyTimer = 0;
+function busy(on) {
+  clearTimeout(busyTimer);
+  if (on) busyTimer = setTimeout(() => $("#busy").classList.add("on"), 400);
+  else $("#busy").classList.remove("on");
+}
+
+function duration(ms) {
+  const s = Math.max(0, Math.floor(ms / 1000)), m = Math.floor(s / 60), h = Math.floor(m / 60);
+  if (h) return h + "h " + String(m % 60).padStart(2, "0") + "m";
+  if (m) return m + "m " + String(s % 60).padStart(2, "0") + "s";
+  return s + " s";
+}
+
+function ageOf(ms) {
+  const m = Math.floor(ms / 60000);
+  return m < 1 ? "now" : m < 60 ? m + "m" : m < 1440 ? Math.floor(m / 60) + "h" : null;
+}
+
+function tick() {
+  const now = Date.now();
+  for (const el of $$("time[data-clock]")) {
+    const text = duration(now - Date.parse(el.dateTime));
+    if (el.textContent !== text) el.textContent = text;
+  }
+  for (const el of $$("time[data-age]")) {
+    const text = ageOf(now - Date.parse(el.dateTime));
+    if (text && el.textContent !== text) el.textContent = text;
+  }
+}
+
+// Times of the page are shown in the reader's zone.
+function localTimes(root) {
+  for (const el of $$("time:not([data-clock]):not([data-age])", root)) {
+    const at = new Date(el.dateTime);
+    if (!isNaN(at)) el.textContent = at.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hour12: false });
+  }
+}
+
+// --- morph: change a node into another and keep what the person did to it ---
+
+function morph(a, b) {
+  if (a.nodeType !== b.nodeType || a.nodeName !== b.nodeName || (a.id || "") !== (b.id || "")) {
+    a.replaceWith(b);
+    return b;
+  }
+  if (a.nodeType !== 1) {
+    if (a.data !== b.data) a.data = b.data;
+    return a;
+  }
+  if (a.isEqualNode(b)) return a;
+  const keepOpen = a.dataset.touched !== undefined;
+  for (const { name, value } of [...b.attributes]) {
+    if (name === "open" && keepOpen) continue;
+    if (a.getAttribute(name) !== value) a.setAttribute(name, value);
+  }
+  for (const { name } of [...a.attributes]) {
+    if (b.hasAttribute(name) || name === "data-touched" || (name === "open" && keepOpen)) continue;
+    a.removeAttribute(name);
+  }
+  if (a.matches("textarea, select") && a === document.activeElement) return a;
+  if (a.nodeName === "TIME" && (a.dataset.clock !== undefined || a.dataset.age !== undefined)) return a;
+  let at = a.firstChild;
+  for (const next of [...b.childNodes]) {
+    if (next.id) {
+      const same = [...a.children].find((c) => c.id === next.id);
+      if (same && same !== at) a.insertBefore(same, at);
+      if (same) at = same;
+    }
+    if (!at) { a.append(next); continue; }
+    const after = at.nextSibling;
+    if (next.id && at.id !== next.id) { a.insertBefore(next, at); continue; }
+    morph(at, next);
+    at = after;
+  }
+  while (at) { const after = at.nextSibling; at.remove(); at = after; }
+  if (a.nodeName === "SELECT") {
+    const chosen = $("option[selected]", a);
+    if (chosen) a.value = chosen.value;
+  }
+  return a;
+}
+
+// --- the stream of items ---
+
+const scroller = $("#scroll"), stream = $("#stream");
+const NEAR = 80; // px from the end within which the page follows it
+let unseen = 0, unseenAsk = false;
+
+const atEnd = () => scroller.scrollTop > -NEAR; // the box runs from its end: 0 is the bottom
+const orderOf = (el) => Number(el.dataset.order || 0);
+const isNew = (el) => el.matches(".item:not([hidden])") && !el.matches(".k-status");
+
+function place(el) {
+  const order = orderOf(el);
+  const inRun = el.parentElement && el.parentElement.matches(".run");
+  if (inRun) return;
+  let after = stream.lastElementChild;
+  while (after && (after === el || orderOf(after) > order)) after = after.previousElementSibling;
+  if (after ? after.nextElementSibling === el : stream.firstElementChild === el) return;
+  after ? after.after(el) : stream.prepend(el);
+}
+
+function putItem(el) {
+  const old = document.getElementById(el.id);
+  if (old) {
+    const moved = old.dataset.order !== el.dataset.order;
+    const kept = morph(old, el);
+    if (moved) place(kept);
+    return;
+  }
+  const first = $(".item", stream);
+  if ($("#earlier") && first && orderOf(el) < orderOf(first)) return; // not loaded yet
+  place(el);
+  if (isNew(el)) {
+    unseen++;
+    unseenAsk ||= el.matches(".k-ask");
+    if (el.matches(".k-ask")) announce("Needs you: " + ($("h3 span", el)?.textContent || ""));
+    if (el.matches(".k-error")) announce("Error: " + el.textContent.trim().slice(0, 120));
+  }
+}
+
+// Runs of four or more reads and searches fold into one line.
+function foldRuns() {
+  let run = [];
+  const close = () => {
+    const box = run.find((el) => el.matches(".run"));
+    const loose = run.filter((el) => el !== box);
+    if (box ? loose.length : loose.length >= 4) {
+      const into = box || make("details", { className: "run", id: "run-" + loose[0].id });
+      if (!box) {
+        into.append(make("summary", {}));
+        loose[0].before(into);
+        into.dataset.order = loose[0].dataset.order;
+      }
+      into.append(...loose);
+      const n = into.children.length - 1;
+      $("summary", into).innerHTML = '<span class="mark"></span>Explored ' + n + ' files<span class="right"></span><svg class="i chev" viewBox="0 0 16 16" aria-hidden="true"><path d="m6 3 5 5-5 5"/></svg>';
+    }
+    run = [];
+  };
+  for (const el of [...stream.children]) {
+    if (el.matches("[data-run]:not([hidden]), .run")) run.push(el);
+    else if (!el.hidden) close();
+  }
+  close();
+}
+
+function newerPill() {
+  const pill = $("#newer");
+  pill.hidden = unseen === 0;
+  pill.textContent = unseen + " new ↓";
+  pill.classList.toggle("asks", unseenAsk);
+}
+
+// holdScroll runs a change and keeps the text above the reader where it is.
+function holdScroll(change) {
+  if (!scroller) return change();
+  const end = atEnd();
+  let anchor = null, top = 0;
+  if (!end) {
+    const edge = scroller.getBoundingClientRect().top;
+    anchor = [...stream.children].find((el) => el.getBoundingClientRect().bottom > edge);
+    top = anchor ? anchor.getBoundingClientRect().top : 0;
+  }
+  change();
+  if (end) { scroller.scrollTop = 0; unseen = 0; unseenAsk = false; }
+  else if (anchor && anchor.isConnected) scroller.scrollTop += anchor.getBoundingClientRect().top - top;
+  newerPill();
+}
+
+function patch(text) {
+  const box = document.createElement("template");
+  box.innerHTML = text;
+  localTimes(box.content);
+  const parts = [...box.content.children];
+  holdScroll(() => {
+    const state = $("#chips")?.dataset.state;
+    for (const el of parts) {
+      if (el.matches(".row")) putRow(el);
+      else if (el.matches(".item, .stepper") && stream) putItem(el);
+      else {
+        const old = document.getElementById(el.id);
+        if (old) morph(old, el);
+      }
+    }
+    if (stream && parts.some((el) => el.matches(".item"))) foldRuns();
+    stateChanged(state, $("#chips")?.dataset.state);
+  });
+  watchAsks();
+  tick();
+  title();
+}
+
+function stateChanged(before, after) {
+  if (!before || before === after) return;
+  if (after === "idle") announce("The agent answered");
+  else if (after === "failed") announce("The task failed");
+  else if (after !== "needs_you") announce($("#chips .chip")?.textContent.trim() || after);
+}
+
+function title() {
+  const group = $("#g-needs");
+  if (!group) return;
+  const n = $$(".row", group).length;
+  const name = document.title.replace(/^\(\d+\)\s*/, "").trim();
+  document.title = n ? "(" + n + ") " + name : name;
+  const badge = $("#needs");
+  if (badge) { badge.textContent = n; badge.hidden = !n; }
+}
+
+// --- the list ---
+
+const list = $("#tasks");
+const moves = new Map();
+const inHand = () => list.matches(":hover") || list.contains(document.activeElement);
+
+function putRow(el) {
+  if (!list) return;
+  const old = document.getElementById(el.id);
+  if (main && el.id === "row-" + main.dataset.task) el.setAttribute("aria-current", "true");
+  if (!old && (list.dataset.filter || el.dataset.group === "archived")) return;
+  if (old && old.dataset.group === el.dataset.group && old.dataset.order === el.dataset.order) { morph(old, el); return; }
+  if (old && inHand()) {
+    moves.set(el.id, el);
+    const pill = $("#moved");
+    pill.hidden = false;
+    pill.textContent = moves.size + " moved · Update";
+    return;
+  }
+  moveRow(el);
+}
+
+function moveRow(el) {
+  const old = document.getElementById(el.id);
+  const group = document.getElementById("g-" + el.dataset.group);
+  const row = old ? morph(old, el) : el;
+  if (!group) { row.remove(); counts(); return; }
+  const rows = $(".rows", group);
+  const before = [...rows.children].find((c) => c !== row && (!c.matches(".row") || Number(c.dataset.order) <= Number(row.dataset.order)));
+  before ? before.before(row) : rows.append(row);
+  $(".empty")?.closest("main:not(.task)")?.querySelector(".empty").remove();
+  counts();
+}
+
+function counts() {
+  for (const group of $$("details.group", list)) {
+    const n = $$(".row", group).length;
+    group.hidden = n === 0;
+    $(".count", group).textContent = n;
+  }
+}
+
+$("#moved")?.addEventListener("click", () => {
+  for (const el of moves.values()) moveRow(el);
+  moves.clear();
+  $("#moved").hidden = true;
+});
+
+for (const group of $$("details.group")) {
+  if (store.get("fold." + group.dataset.group)) group.open = false;
+  group.addEventListener("toggle", () => store.set("fold." + group.dataset.group, group.open ? "" : "1"));
+}
+
+// --- the connection ---
+
+let source = null, cursor = 0, lastAt = Date.now(), brokenAt = 0, tries = 0, version = document.body.dataset.version;
+
+function line(text, action) {
+  const el = $("#link");
+  if (!el) return;
+  el.hidden = !text;
+  el.textContent = text || "";
+  if (action) el.append(" ", action);
+}
+
+function connect() {
+  let url;
+  if (main) {
+    cursor ||= main.dataset.index;
+    const beside = list && getComputedStyle(list).display !== "none" && $(".side").offsetWidth > 0;
+    url = "/t/" + main.dataset.task + "/events?after=" + cursor + (beside ? "&list=1" : "");
+  } else if (list) {
+    cursor ||= list.dataset.index;
+    url = "/events?after=" + cursor + (list.dataset.project ? "&project=" + list.dataset.project : "");
+  } else return;
+  source?.close();
+  source = new EventSource(url);
+  source.addEventListener("hello", (e) => {
+    if (brokenAt && Date.now() - brokenAt > 3000) announce("Reconnected");
+    brokenAt = 0; tries = 0; lastAt = Date.now();
+    line("");
+    if (e.data !== version) {
+      const again = make("a", { href: location.href, textContent: "Reload" });
+      line("samnode was updated.", again);
+    }
+  });
+  source.addEventListener("patch", (e) => {
+    cursor = e.lastEventId || cursor;
+    lastAt = Date.now();
+    patch(e.data);
+  });
+  source.onerror = () => {
+    brokenAt ||= Date.now();
+    if (source.readyState === EventSource.CLOSED) setTimeout(connect, Math.min(30000, 500 * 2 ** tries++));
+  };
+}
+
+setInterval(() => {
+  tick();
+  if (brokenAt && Date.now() - brokenAt >= 3000) line("Reconnecting… last item " + new Date(lastAt).toLocaleTimeString([], { hour12: false }));
+}, 1000);
+
+// Mobile data: a hidden page rests, and catches up by its cursor.
+document.addEventListener("visibilitychange", () => {
+  if (!matchMedia("(pointer: coarse)").matches) return;
+  if (document.hidden) { source?.close(); source = null; }
+  else if (!source) connect();
+});
+
+// --- sending ---
+
+async function post(form, extra, submitter) {
+  const body = new URLSearchParams(new FormData(form));
+  if (submitter?.name) body.set(submitter.name, submitter.value);
+  for (const [k, v] of Object.entries(extra || {})) body.set(k, v);
+  const answer = await fetch(form.getAttribute("action") || location.href, { method: "POST", body, headers: { "X-Samnode": "1" }, redirect: "follow" });
+  if (!answer.ok) throw Object.assign(new Error((await answer.text()).trim().slice(0, 400) || "HTTP " + answer.status), { status: answer.status });
+  return answer;
+}
+
+// Errors of the way there are tried again under the same id for 30 s.
+async function persist(send) {
+  const until = Date.now() + 30000;
+  for (let wait = 300; ; wait = Math.min(4000, wait * 2)) {
+    try { return await send(); } catch (err) {
+      if ((err.status && err.status < 500) || Date.now() > until) throw err;
+      await new Promise((r) => setTimeout(r, wait));
+    }
+  }
+}
+
+function bubble(id, text) {
+  const words = make("div", { className: "md" });
+  for (const part of text.split(/\n{2,}/)) {
+    const p = make("p");
+    part.split("\n").forEach((l, i) => { if (i) p.append(document.createElement("br")); p.append(l); });
+    words.append(p);
+  }
+  const who = make("h2", {}, make("span", { className: "by", textContent: main.dataset.person.split("@")[0] }), make("span", { className: "faint state", textContent: "sending" }));
+  const el = make("article", { id: "m-" + id, className: "item k-user sending" }, make("div", { className: "bubble" }, who, words));
+  el.dataset.order = String(Number.MAX_SAFE_INTEGER);
+  return el;
+}
+
+async function say(form, text, steer, id = ulid()) {
+  document.getElementById("m-" + id)?.remove();
+  const el = bubble(id, text);
+  stream.append(el);
+  scroller.scrollTop = 0;
+  try {
+    await persist(() => post(form, { id, text, ...(steer ? { steer: "1" } : {}) }));
+  } catch (err) {
+    if (document.getElementById("m-" + id) !== el || !el.matches(".sending")) return; // it arrived after all
+    el.className = "item k-user unsent";
+    $(".state", el).textContent = "not sent: " + err.message;
+    const again = make("button", { type: "button", textContent: "Retry" });
+    const drop = make("button", { type: "button", className: "quiet", textContent: "Dismiss" });
+    again.onclick = () => say(form, text, steer, id);
+    drop.onclick = () => el.remove();
+    $(".bubble", el).append(make("div", { className: "under" }, again, drop));
+    announce("Not sent");
+  }
+}
+
+document.addEventListener("submit", async (e) => {
+  const form = e.target, button = e.submitter;
+  if (button?.dataset.sure && !button.matches(".sure")) { // destroying needs a second press within 2 s
+    e.preventDefault();
+    const text = button.textContent;
+    button.classList.add("sure");
+    button.textContent = button.dataset.sure;
+    setTimeout(() => { button.classList.remove("sure"); button.textContent = text; }, 2000);
+    return;
+  }
+  if (form.id === "composer") {
+    e.preventDefault();
+    const box = form.elements.text, text = box.value;
+    if (!text.trim()) return;
+    box.value = "";
+    draft(box);
+    grow(box);
+    await say(form, text, button?.name === "steer");
+    return;
+  }
+  if (form.dataset.live !== undefined) {
+    e.preventDefault();
+    const id = ulid(), off = $$("button", form);
+    off.forEach((b) => { b.disabled = true; });
+    busy(true);
+    try {
+      await persist(() => post(form, { id }, button));
+      const open = form.closest(".queued details");
+      if (open) open.open = false;
+    } catch (err) { toast(err.message, true); }
+    busy(false);
+    off.forEach((b) => { b.disabled = false; });
+    return;
+  }
+  if (form.dataset.once !== undefined) {
+    store.set("draft." + (form.elements.text?.dataset.draft || ""), "");
+    busy(true);
+  }
+});
+
+document.addEventListener("change", (e) => {
+  const el = e.target;
+  if (el.dataset.submit !== undefined && el.form) el.form.requestSubmit();
+  if (el.dataset.pref === "theme") {
+    store.set("theme", el.value === "system" ? "" : el.value);
+    html.dataset.theme = el.value;
+  } else if (el.dataset.pref) {
+    const on = el.dataset.pref === "letters" ? !el.checked : el.checked; // letters are on unless switched off
+    store.set("pref." + el.dataset.pref, on ? "1" : "");
+  }
+});
+
+for (const el of $$("[data-pref]")) {
+  if (el.dataset.pref === "theme") el.value = store.get("theme") || "system";
+  else el.checked = (el.dataset.pref === "letters") !== Boolean(store.get("pref." + el.dataset.pref));
+}
+
+// --- boxes: drafts and height ---
+
+function grow(box) {
+  box.style.height = "auto";
+  box.style.height = Math.min(250, box.scrollHeight) + "px";
+}
+
+function draft(box) {
+  if (box.dataset.draft) store.set("draft." + box.dataset.draft, box.value);
+}
+
+for (const box of $$("textarea[data-grow]")) {
+  const kept = box.dataset.draft && store.get("draft." + box.dataset.draft);
+  if (kept && !box.value) box.value = kept;
+  if (box.value) grow(box);
+}
+
+document.addEventListener("input", (e) => {
+  if (!e.target.matches("textarea[data-grow]")) return;
+  grow(e.target);
+  draft(e.target);
+});
+
+// --- clicks ---
+
+document.addEventListener("click", async (e) => {
+  const el = e.target;
+  const summary = el.closest("summary");
+  if (summary) summary.parentElement.dataset.touched = "";
+  for (const menu of $$("details.menu[open]")) if (!menu.contains(el)) menu.open = false;
+  const copy = el.closest("[data-copy], .copy");
+  if (copy) {
+    const text = copy.dataset.copy ?? $("code", copy.closest(".code")).textContent;
+    try { await navigator.clipboard.writeText(text); toast("Copied"); } catch { toast("This browser does not allow copying here.", true); }
+  }
+  const act = el.closest("[data-do]")?.dataset.do;
+  if (act === "palette") openPalette();
+  if (act === "close") el.closest("dialog").close();
+  if (act === "term-new") openTerminal(freshTerminal());
+  if (el.closest(".tool > summary a")) e.stopPropagation();
+  if (el.id === "newer") { scroller.scrollTop = 0; unseen = 0; unseenAsk = false; newerPill(); }
+  const earlier = el.closest("#earlier");
+  if (earlier) { e.preventDefault(); loadEarlier(); }
+});
+
+let loading = false;
+async function loadEarlier() {
+  const link = $("#earlier");
+  if (!link || loading) return;
+  loading = true;
+  busy(true);
+  try {
+    const answer = await fetch(link.href);
+    if (!answer.ok) throw new Error("HTTP " + answer.status);
+    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    const older = [...$("#stream", page).children].filter((el) => el.id === "earlier" || (el.matches(".item") && !document.getElementById(el.id)));
+    older.forEach((el) => localTimes(el));
+    link.remove();
+    stream.prepend(...older.map((el) => document.adoptNode(el)));
+    foldRuns();
+    watchTop();
+  } catch (err) { toast("Earlier messages did not load: " + err.message, true); }
+  busy(false);
+  loading = false;
+}
+
+// A waiting card is pinned above the composer while it is out of sight.
+const askSeen = scroller && new IntersectionObserver((seen) => {
+  for (const { target, isIntersecting } of seen) {
+    const pin = $('.pinned a[href="#' + CSS.escape(target.id) + '"]');
+    pin?.parentElement.classList.toggle("away", !isIntersecting);
+  }
+}, { root: scroller });
+function watchAsks() {
+  if (!askSeen) return;
+  askSeen.disconnect();
+  for (const pin of $$(".pinned a")) {
+    const card = document.getElementById(pin.hash.slice(1));
+    if (card) askSeen.observe(card);
+    else pin.parentElement.classList.add("away");
+  }
+}
+
+let topSeen = null;
+function watchTop() {
+  topSeen?.disconnect();
+  const link = $("#earlier");
+  if (!link || !scroller) return;
+  topSeen = new IntersectionObserver((seen) => { if (seen[0].isIntersecting && scroller.scrollTop < -NEAR) loadEarlier(); }, { root: scroller, rootMargin: "400px" });
+  topSeen.observe(link);
+}
+
+scroller?.addEventListener("scroll", () => {
+  if (atEnd() && unseen) { unseen = 0; unseenAsk = false; newerPill(); }
+}, { passive: true });
+
+// --- keys ---
+
+let chord = "", chordAt = 0, rejectAt = 0;
+const go = (url) => { location.href = url; };
+const views = { c: "", d: "/diff", f: "/files", t: "/terminal", p: "/ports", l: "/log" };
+const places = { t: "/", p: "/projects", s: "/settings", n: "/?f=s:needs" };
+
+function step(by) {
+  const inList = !main || document.activeElement?.closest(".side");
+  const all = inList ? $$("#tasks .row").filter((el) => el.offsetParent) : $$(".item:not([hidden])", stream);
+  if (!all.length) return;
+  const at = all.findIndex((el) => el.matches(".at"));
+  all[at]?.classList.remove("at");
+  const next = all[at < 0 ? (inList ? 0 : all.length - 1) : Math.min(all.length - 1, Math.max(0, at + by))];
+  next.classList.add("at");
+  if (!next.matches("a")) next.tabIndex = -1;
+  next.focus({ preventScroll: true });
+  next.scrollIntoView({ block: "nearest" });
+}
+
+function turn(by) {
+  const turns = $$(".k-user:not([hidden])", stream);
+  const edge = scroller.getBoundingClientRect().top + 12;
+  const next = by < 0 ? turns.findLast((el) => el.getBoundingClientRect().top < edge - 4) : turns.find((el) => el.getBoundingClientRect().top > edge + 4);
+  next?.scrollIntoView({ block: "start" });
+}
+
+function openAsk() {
+  const near = document.activeElement?.closest(".ask.open");
+  return near || $(".ask.open");
+}
+
+function choose(pick) {
+  const button = pick(openAsk());
+  if (!button) return;
+  button.closest(".item")?.scrollIntoView({ block: "nearest" });
+  button.click();
+}
+
+function nextNeeds() {
+  const rows = $$("#g-needs .row");
+  if (!rows.length) { announce("Nobody waits for you"); toast("Nobody waits for you."); return; }
+  const at = rows.findIndex((el) => el.matches("[aria-current]"));
+  go(rows[(at + 1) % rows.length].href);
+}
+
+const letters = {
+  "?": () => $("#help").showModal(),
+  "/": () => ($('[data-key="/"]') ? $('[data-key="/"]').focus() : openPalette()),
+  c: () => { const box = $(".new textarea"); box ? box.focus() : $('[data-key="c"]')?.click(); },
+  j: () => step(1),
+  k: () => step(-1),
+  e: nextNeeds,
+  f: () => {
+    const b = document.body.classList;
+    if (b.contains("zen")) b.remove("zen");
+    else if (b.contains("focus")) { b.remove("focus"); b.add("zen"); } else b.add("focus");
+  },
+  "[": () => stream && turn(-1),
+  "]": () => stream && turn(1),
+  a: () => choose((ask) => ask && ($('[data-kind="allow_once"]', ask) || $(".o-go", ask))),
+  r: () => {
+    const button = openAsk() && $('[data-kind="reject_once"], [data-kind="reject_always"]', openAsk());
+    if (!button) return;
+    if (Date.now() - rejectAt < 2000) { rejectAt = 0; button.click(); return; }
+    rejectAt = Date.now();
+    button.focus();
+    toast("Press r again to reject.");
+  },
+  n: () => file(1),
+  p: () => file(-1),
+};
+
+function file(by) {
+  const files = $$("details.file");
+  if (!files.length) return;
+  const at = files.findIndex((el) => el.contains(document.activeElement));
+  const next = files[Math.min(files.length - 1, Math.max(0, at + by))];
+  next.scrollIntoView({ block: "start" });
+  $("summary", next).focus();
+}
+
+function chordKey(key) {
+  const first = Date.now() - chordAt < 500 ? chord : "";
+  chord = "";
+  if (first === "g" && places[key]) { go(places[key]); return true; }
+  if (first === "v" && main && views[key] !== undefined) { go("/t/" + main.dataset.task + views[key]); return true; }
+  if (key === "g" || (key === "v" && main)) { chord = key; chordAt = Date.now(); return true; }
+  return false;
+}
+
+document.addEventListener("keydown", (e) => {
+  if (e.defaultPrevented || e.isComposing || e.target.closest?.("#term")) return;
+  const cmd = e.metaKey || e.ctrlKey, typing = e.target.matches?.("input:not([type=radio]):not([type=checkbox]), textarea, select");
+  if (cmd && !e.altKey && e.key.toLowerCase() === "k") { e.preventDefault(); openPalette(); return; }
+  if (cmd && e.key === ".") { e.preventDefault(); $("#stop-form")?.requestSubmit(); return; }
+  if (e.target.matches?.("textarea") && e.key === "Enter" && e.target.form) {
+    const plain = store.get("pref.enter") && !e.shiftKey && !matchMedia("(pointer: coarse)").matches;
+    if (!cmd && !plain) return;
+    e.preventDefault();
+    const steer = cmd && e.shiftKey && $("[name=steer]", e.target.form);
+    e.target.form.requestSubmit(steer && steer.offsetParent ? steer : undefined);
+    return;
+  }
+  if (e.target.matches?.("#composer textarea") && e.key === "ArrowUp" && !e.target.value) {
+    const last = $$("#queue details").at(-1);
+    if (last) { e.preventDefault(); last.open = true; last.dataset.touched = ""; $("textarea", last)?.focus(); }
+    return;
+  }
+  if (e.key === "Escape" && !$("dialog[open]")) {
+    const menu = $("details.menu[open]");
+    if (menu) { menu.open = false; $("summary", menu).focus(); }
+    else if (typing) e.target.blur();
+    else if (main && !$(".split.view-chat")) go("/t/" + main.dataset.task);
+    else document.body.classList.remove("focus", "zen");
+    return;
+  }
+  if (typing || cmd || e.altKey || $("dialog[open]") || store.get("pref.letters")) return;
+  if (e.key === "ArrowDown" || e.key === "ArrowUp") {
+    if (!main && !e.target.matches("summary, button")) { e.preventDefault(); step(e.key === "ArrowDown" ? 1 : -1); }
+    return;
+  }
+  if (chordKey(e.key)) { e.preventDefault(); return; }
+  if (/^[1-9]$/.test(e.key)) { choose((ask) => ask && $('[data-n="' + e.key + '"]', ask)); return; }
+  if (letters[e.key]) { e.preventDefault(); letters[e.key](); }
+});
+
+// --- palette ---
+
+const palette = $("#palette");
+let entries = [], picked = 0;
+
+async function openPalette() {
+  if (palette.open) return;
+  palette.showModal();
+  const input = $("input", palette);
+  input.value = "";
+  entries = actions().concat(rowsOf(document));
+  filterPalette("");
+  if (!list) {
+    const answer = await fetch("/").catch(() => null); // without it the palette has pages and actions
+    if (answer?.ok) entries = actions().concat(rowsOf(new DOMParser().parseFromString(await answer.text(), "text/html")));
+    filterPalette(input.value);
+  }
+}
+
+const rowsOf = (root) => $$("#tasks .row", root).map((el) => ({ name: $(".name", el).textContent, note: $(".sr", el)?.textContent || "task", run: () => go(el.getAttribute("href")) }));
+
+function actions() {
+  const out = [["Tasks", "g t", "/"], ["Needs you", "g n", "/?f=s:needs"], ["Projects", "g p", "/projects"], ["New project", "", "/projects/new"], ["Settings", "g s", "/settings"]]
+    .map(([name, note, url]) => ({ name, note, run: () => go(url) }));
+  if (main) {
+    for (const tab of $$(".tabs a")) out.unshift({ name: tab.textContent.trim(), note: "v " + (Object.keys(views).find((k) => tab.getAttribute("href").endsWith(views[k] || main.dataset.task)) || ""), run: () => go(tab.getAttribute("href")) });
+    if ($("#stop-form")) out.unshift({ name: "Stop this task", note: "⌘.", run: () => $("#stop-form").requestSubmit() });
+  }
+  out.push({ name: "Keys", note: "?", run: () => $("#help").showModal() });
+  return out;
+}
+
+function filterPalette(text) {
+  const words = text.toLowerCase().split(/\s+/).filter(Boolean);
+  const found = entries.filter((x) => words.every((w) => x.name.toLowerCase().includes(w))).slice(0, 40);
+  picked = 0;
+  $("ul", palette).replaceChildren(...found.map((x, i) => {
+    const li = make("li", { id: "p-" + i }, make("span", { textContent: x.name }), make("span", { className: "faint", textContent: x.note }));
+    li.setAttribute("role", "option");
+    li.setAttribute("aria-selected", String(i === 0));
+    li.onclick = () => { palette.close(); x.run(); };
+    return li;
+  }));
+}
+
+palette?.addEventListener("input", (e) => filterPalette(e.target.value));
+palette?.addEventListener("click", (e) => { if (e.target === palette) palette.close(); });
+palette?.addEventListener("keydown", (e) => {
+  const all = $$("li", palette);
+  if (e.key === "Enter") { e.preventDefault(); all[picked]?.click(); return; }
+  if ((e.key !== "ArrowDown" && e.key !== "ArrowUp") || !all.length) return;
+  e.preventDefault();
+  all[picked].setAttribute("aria-selected", "false");
+  picked = (picked + (e.key === "ArrowDown" ? 1 : -1) + all.length) % all.length;
+  all[picked].setAttribute("aria-selected", "true");
+  all[picked].scrollIntoView({ block: "nearest" });
+  $("input", palette).setAttribute("aria-activedescendant", all[picked].id);
+});
+
+// --- terminal ---
+
+const term = $("#term");
+let socket = null, screen = null, fit = null, current = "", ctrl = false;
+
+const load = (tag, props) => new Promise((ok, bad) => {
+  document.head.append(Object.assign(make(tag, props), { onload: ok, onerror: () => bad(new Error("it did not load")) }));
+});
+const terminalIDs = () => $$("#term-tabs [data-id]").map((el) => el.dataset.id);
+
+function freshTerminal() {
+  for (let n = 1; ; n++) if (!terminalIDs().includes("t" + n)) return "t" + n;
+}
+
+function terminalTab(id) {
+  let tab = $$("#term-tabs [data-id]").find((el) => el.dataset.id === id);
+  if (!tab) {
+    tab = make("button", { type: "button" });
+    tab.dataset.id = id;
+    tab.setAttribute("role", "tab");
+    $("#term-tabs").append(tab);
+  }
+  const name = "term." + main.dataset.task + "." + id;
+  tab.textContent = store.get(name) || id;
+  tab.title = "Double click renames, middle click or Delete closes";
+  tab.onclick = () => openTerminal(id);
+  tab.ondblclick = () => {
+    const next = prompt("Name of this terminal", tab.textContent);
+    if (next !== null) { store.set(name, next.slice(0, 30)); terminalTab(id); }
+  };
+  const close = async () => {
+    if (!confirm("End the terminal " + tab.textContent + " and what runs in it?")) return;
+    const answer = await fetch(term.dataset.url + id + "/close", { method: "POST", headers: { "X-Samnode": "1" } });
+    if (!answer.ok) { toast((await answer.text()).trim(), true); return; }
+    tab.remove();
+    if (current === id) openTerminal(terminalIDs()[0] || freshTerminal());
+  };
+  tab.onauxclick = close;
+  tab.onkeydown = (e) => { if (e.key === "Delete") close(); };
+  return tab;
+}
+
+async function startTerminal() {
+  if (!term.dataset.xterm) return;
+  await load("link", { rel: "stylesheet", href: term.dataset.css });
+  await load("script", { src: term.dataset.xterm });
+  await load("script", { src: term.dataset.fit });
+  screen = new window.Terminal({
+    fontFamily: getComputedStyle(html).getPropertyValue("--mono"), fontSize: 13, cursorBlink: false, scrollback: 10000,
+    theme: { background: "#0A0C0F", foreground: "#C9D1DB", cursor: "#C9D1DB", selectionBackground: "#3A4656", black: "#76808C", red: "#FF7B72", green: "#5FCB7E", yellow: "#E3B341", blue: "#79A8FF", magenta: "#D29BFF", cyan: "#4FC3D9", white: "#C9D1DB", brightBlack: "#8B95A1", brightRed: "#FFA198", brightGreen: "#86E29B", brightYellow: "#F2CC60", brightBlue: "#A5C6FF", brightMagenta: "#E2C1FF", brightCyan: "#86DDEC", brightWhite: "#F2F5F8" },
+  });
+  fit = new window.FitAddon.FitAddon();
+  screen.loadAddon(fit);
+  screen.open(term);
+  fit.fit();
+  screen.onData(type);
+  screen.onResize(({ rows, cols }) => { if (socket?.readyState === 1) socket.send(JSON.stringify({ rows, cols })); });
+  screen.attachCustomKeyEventHandler((e) => {
+    if (e.ctrlKey && e.shiftKey && e.type === "keydown") {
+      if (e.key === "K") { openPalette(); return false; }
+      if (e.key === "W") { screen.blur(); $(".panel h2").focus(); return false; }
+    }
+    return true;
+  });
+  new ResizeObserver(() => fit.fit()).observe(term);
+  terminalIDs().forEach(terminalTab);
+  openTerminal(terminalIDs()[0] || "t1");
+}
+
+const encoder = new TextEncoder();
+function type(text) {
+  if (ctrl && text.length === 1) { text = String.fromCharCode(text.toUpperCase().charCodeAt(0) & 31); ctrl = false; $('[data-send="Ctrl"]').classList.remove("primary"); }
+  if (socket?.readyState === 1) socket.send(encoder.encode(text));
+}
+
+let again = 0;
+function openTerminal(id) {
+  clearTimeout(again);
+  current = id;
+  const tab = terminalTab(id);
+  for (const el of $$("#term-tabs [role=tab]")) el.setAttribute("aria-selected", String(el === tab));
+  if (socket) { socket.onclose = null; socket.close(); }
+  screen.reset();
+  const url = new URL(term.dataset.url + id + "/ws?rows=" + screen.rows + "&cols=" + screen.cols, location.href);
+  url.protocol = url.protocol.replace("http", "ws");
+  socket = new WebSocket(url);
+  socket.binaryType = "arraybuffer";
+  socket.onopen = () => { screen.focus(); };
+  socket.onmessage = (e) => screen.write(new Uint8Array(e.data));
+  socket.onclose = (e) => {
+    if (e.code === 1000) { screen.write("\r\n\x1b[90m[ended" + (e.reason && e.reason !== "ended" ? ": " + e.reason : "") + "]\x1b[0m\r\n"); return; }
+    screen.write("\r\n\x1b[90m[" + (e.reason || "connection lost") + "; attaching again]\x1b[0m\r\n");
+    again = setTimeout(() => { if (current === id) openTerminal(id); }, 2000);
+  };
+}
+
+const sends = { Esc: "\x1b", Tab: "\t", "↑": "\x1b[A", "↓": "\x1b[B", "→": "\x1b[C", "←": "\x1b[D" };
+$(".term-keys")?.addEventListener("click", (e) => {
+  const key = e.target.dataset?.send;
+  if (!key) return;
+  if (key === "Ctrl") { ctrl = !ctrl; e.target.classList.toggle("primary", ctrl); } else type(sends[key] || key);
+  screen?.focus();
+});
+
+// --- the address: a line or a range of a file, an item of the stream ---
+
+function fromHash() {
+  const range = /^#L(\d+)(?:-L?(\d+))?$/.exec(location.hash);
+  $$(".picked").forEach((el) => el.classList.remove("picked"));
+  if (range) {
+    for (let n = Number(range[1]); n <= Math.min(Number(range[2] || range[1]), Number(range[1]) + 5000); n++) document.getElementById("L" + n)?.classList.add("picked");
+    document.getElementById("L" + range[1])?.scrollIntoView({ block: "center" });
+  }
+  if (location.hash.startsWith("#f-")) { const f = document.getElementById(location.hash.slice(1)); if (f) f.open = true; }
+}
+addEventListener("hashchange", fromHash);
+
+localTimes(document);
+tick();
+title();
+fromHash();
+if (stream) { foldRuns(); watchTop(); watchAsks(); }
+connect();
+if (term) startTerminal().catch((err) => toast("The terminal did not start: " + err.message, true));
+})();
