@@ -78,6 +78,14 @@ func agentProcess(args []string) {
 		for range n {
 			os.Stderr.Write(append(bytes.Repeat([]byte("e"), 1023), '\n'))
 		}
+	case "eat": // all the memory there is
+		var all [][]byte
+		for {
+			all = append(all, bytes.Repeat([]byte("m"), 1<<20))
+		}
+	case "hello": // call the shim at the socket args[1]
+		_, err := Dial(context.Background(), args[1])
+		fmt.Println(err)
 	case "stubborn":
 		signal.Ignore(syscall.SIGTERM, syscall.SIGHUP)
 		fmt.Println("ready")
