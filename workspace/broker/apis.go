@@ -14,7 +14,7 @@ type api struct {
 	secret string // name of the secret that holds its key
 	routes []route
 	sign   func(http.Header, Credential)
-	refuse func(http.ResponseWriter, refusal)
+	refuse func(refusal) any // a refusal in the vendor's own form
 	read   func(data []byte, t *tally)
 }
 
@@ -134,11 +134,11 @@ type refusal struct {
 	text   string
 }
 
-// refuseAnthropic and its siblings answer in the vendor's own form, so that
-// the agent shows the text. None of the statuses asks for another try, but for
+// refuseAnthropic and its siblings are the vendors' own forms, so that the
+// agent shows the text. None of the statuses asks for another try, but for
 // an upstream that could not be reached (codex tries five times all the same,
 // within seconds).
-func refuseAnthropic(w http.ResponseWriter, r refusal) {
+func refuseAnthropic(r refusal) any {
 	types := map[string]string{
 		"invalid": "invalid_request_error", "large": "request_too_large", "budget": "billing_error", "upstream": "api_error",
 	}
@@ -146,34 +146,43 @@ func refuseAnthropic(w http.ResponseWriter, r refusal) {
 	if typ == "" {
 		typ = "permission_error"
 	}
-	answer(w, r, map[string]any{"type": "error", "error": map[string]string{"type": typ, "message": r.text}})
+	return map[string]any{"type": "error", "error": map[string]string{"type": typ, "message": r.text}}
 }
 
-func refuseOpenAI(w http.ResponseWriter, r refusal) {
+func refuseOpenAI(r refusal) any {
 	code := map[string]string{
 		"invalid": "invalid_request_error", "large": "request_too_large", "budget": "insufficient_quota", "upstream": "server_error",
 	}[r.kind]
 	if code == "" {
 		code = "permission_denied"
 	}
-	answer(w, r, map[string]any{"error": map[string]any{"message": r.text, "type": code, "param": nil, "code": code}})
+	return map[string]any{"error": map[string]any{"message": r.text, "type": code, "param": nil, "code": code}}
 }
 
-func refuseGemini(w http.ResponseWriter, r refusal) {
+func refuseGemini(r refusal) any {
 	status := map[string]string{
 		"invalid": "INVALID_ARGUMENT", "large": "INVALID_ARGUMENT", "budget": "RESOURCE_EXHAUSTED", "upstream": "UNAVAILABLE",
 	}[r.kind]
 	if status == "" {
 		status = "PERMISSION_DENIED"
 	}
-	answer(w, r, map[string]any{"error": map[string]any{"code": r.status, "message": r.text, "status": status}})
+	return map[string]any{"error": map[string]any{"code": r.status, "message": r.text, "status": status}}
 }
 
-func answer(w http.ResponseWriter, r refusal, body any) {
+// explain is the body of a refusal.
+func (a *api) explain(r refusal) []byte {
+	body, err := json.Marshal(a.refuse(r))
+	if err != nil { // maps of strings and numbers always encode
+		panic("broker: encoding a refusal: " + err.Error())
+	}
+	return body
+}
+
+func (a *api) answer(w http.ResponseWriter, r refusal) {
 	w.Header().Set("Content-Type", "application/json")
 	if r.kind != "upstream" {
 		w.Header().Set("X-Should-Retry", "false")
 	}
 	w.WriteHeader(r.status)
-	_ = json.NewEncoder(w).Encode(body) // the agent is gone: nobody to tell
+	_, _ = w.Write(a.explain(r)) // the agent is gone: nobody to tell
 }

@@ -87,7 +87,7 @@ func (m *models) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c := &call{api: a, base: m.base[provider], path: "/" + path}
 	if refused := m.admit(c, r); refused != nil {
 		m.b.log.Info("model call refused", "provider", provider, "path", c.path, "status", refused.status, "reason", refused.text)
-		a.refuse(w, *refused)
+		a.answer(w, *refused)
 		return
 	}
 	m.proxy.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), callKey{}, c)))
@@ -288,9 +288,17 @@ func (m *models) refusedByVendor(c *call, res *http.Response) error {
 	}
 	body = bytes.ReplaceAll(body, []byte(c.cred.Value), []byte(hidden))
 	if res.StatusCode == http.StatusUnauthorized || res.StatusCode == http.StatusForbidden {
-		m.b.notes.tell(Refusal{Kind: KindKey, What: c.api.name,
-			Why:  fmt.Sprintf("%s refused the key (%d): %s", c.base.Host, res.StatusCode, c.api.message(body)),
-			Todo: "check the key, then: samnode secret set " + c.api.secret})
+		why := fmt.Sprintf("%s refused the key (%d): %s", c.base.Host, res.StatusCode, c.api.message(body))
+		todo := "check the key, then: samnode secret set " + c.api.secret
+		m.b.notes.tell(Refusal{Kind: KindKey, What: c.api.name, Why: why, Todo: todo})
+		if res.StatusCode == http.StatusUnauthorized {
+			// Claude Code tries a 401 again for minutes, in silence; it is not
+			// its key that is wrong.
+			body = c.api.explain(refusal{kind: "key", status: http.StatusForbidden, text: "samnode: " + why + "; " + todo})
+			res.StatusCode, res.Status = http.StatusForbidden, "403 Forbidden"
+			res.Header.Set("Content-Type", "application/json")
+			res.Header.Set("X-Should-Retry", "false")
+		}
 	}
 	m.b.log.Info("model API refused", "provider", c.api.name, "model", c.model, "status", res.StatusCode)
 	res.Body, res.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
@@ -312,5 +320,5 @@ func (m *models) failed(w http.ResponseWriter, r *http.Request, err error) {
 	if c.billed {
 		m.finished(c, tally{}, http.StatusBadGateway, true)
 	}
-	c.api.refuse(w, refusal{http.StatusBadGateway, "upstream", "samnode: " + c.base.Host + " could not be reached: " + text})
+	c.api.answer(w, refusal{http.StatusBadGateway, "upstream", "samnode: " + c.base.Host + " could not be reached: " + text})
 }

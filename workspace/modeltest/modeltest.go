@@ -16,7 +16,7 @@
 //	SCENARIO=slow N=240 DELAY=250     says N words, one in DELAY milliseconds
 //	SCENARIO=endless                  calls tools for ever, turn after turn
 //	SCENARIO=silent                   begins to answer, then says nothing more
-//	SCENARIO=cut                      breaks the connection in the middle of the answer
+//	SCENARIO=cut TIMES=1              breaks the connection in the middle of the answer; always without TIMES
 //	SCENARIO=overloaded N=3           refuses three times with 529 (503 elsewhere), then says hello; N=always
 //	SCENARIO=ratelimit N=2            the same with 429
 //	SCENARIO=badkey                   refuses the key with 401
@@ -196,22 +196,22 @@ func (a *API) route(w http.ResponseWriter, r *http.Request, path string, body []
 		return
 	}
 	rec.Dialect = d.name()
-	if a.opts.Key != "" && rec.Key != a.opts.Key {
-		d.fail(w, fault{http.StatusUnauthorized, "invalid key", 0})
-		return
-	}
 	p, err := d.parse(body)
 	if err != nil {
 		d.fail(w, fault{http.StatusBadRequest, "request not understood: " + err.Error(), 0})
 		return
 	}
 	rec.Model = p.model
+	rec.Kind, rec.Scenario, rec.Step = p.kind(), p.scenario(), len(p.done)
+	if a.opts.Key != "" && rec.Key != a.opts.Key {
+		d.fail(w, fault{http.StatusUnauthorized, "invalid key", 0})
+		return
+	}
 	if strings.HasSuffix(path, "count_tokens") || strings.HasSuffix(path, ":countTokens") {
 		rec.Kind = Count
 		writeJSON(w, http.StatusOK, map[string]any{"input_tokens": p.tokens, "totalTokens": p.tokens})
 		return
 	}
-	rec.Kind, rec.Scenario, rec.Step = p.kind(), p.scenario(), len(p.done)
 	a.answer(w, r, d, p, rec.Kind)
 }
 

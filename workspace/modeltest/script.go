@@ -39,6 +39,7 @@ func (a *API) answer(w http.ResponseWriter, r *http.Request, d dialect, p *promp
 		return
 	}
 	rep := p.reply(kind)
+	rep.cut = rep.cut && a.refuse(p.step(), p.number("TIMES", -1))
 	if rep.pace == 0 {
 		rep.pace = p.millis("DELAY", a.opts.Pace)
 	}
@@ -58,16 +59,20 @@ func (a *API) fault(p *prompt, kind Kind) (fault, bool) {
 	if kind != Main {
 		return fault{}, false
 	}
-	step := fmt.Sprintf("%s/%d/%d/%s", p.session, p.turns, len(p.done), p.marker)
 	switch p.scenario() {
 	case "badkey":
 		return fault{http.StatusUnauthorized, "invalid key", 0}, true
 	case "overloaded":
-		return fault{529, "Overloaded", 20 * time.Millisecond}, a.refuse(step, p.number("N", 3))
+		return fault{529, "Overloaded", 20 * time.Millisecond}, a.refuse(p.step(), p.number("N", 3))
 	case "ratelimit":
-		return fault{http.StatusTooManyRequests, "This request would exceed the rate limit", 20 * time.Millisecond}, a.refuse(step, p.number("N", 2))
+		return fault{http.StatusTooManyRequests, "This request would exceed the rate limit", 20 * time.Millisecond}, a.refuse(p.step(), p.number("N", 2))
 	}
 	return fault{}, false
+}
+
+// step names one step of one conversation, the same at each retry.
+func (p *prompt) step() string {
+	return fmt.Sprintf("%s/%d/%d/%s", p.session, p.turns, len(p.done), p.marker)
 }
 
 // reply is the script.
