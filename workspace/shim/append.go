@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"os"
 	"slices"
-	"sort"
 	"sync"
 	"time"
 
@@ -17,10 +16,10 @@ import (
 )
 
 const (
-	syncEvery = 50 * time.Millisecond  // longest that a written record waits for its sync
+	syncOften = 10 * time.Millisecond  // shortest time between two syncs in a burst
+	syncEvery = 50 * time.Millisecond  // longest; in between 20 times what the last sync took
 	syncBytes = 256 << 10              // or this many bytes
 	maxTail   = 1 << 20                // bytes not yet durable; beyond it append blocks
-	readChunk = 256 << 10              // bytes of one batch for a reader
 	retryMin  = 100 * time.Millisecond // between attempts on a full or failing disk
 	retryMax  = 2 * time.Second
 )
@@ -43,7 +42,7 @@ func (f osFile) Sync() error { return unix.Fdatasync(int(f.Fd())) }
 // written by one goroutine in that order, and shown to readers only once they
 // are synced: what a reader saw can not be lost and its number not be reused.
 // The first record after a pause is synced at once, later ones together, at
-// the latest syncEvery after.
+// the latest syncEvery after; sooner where the disk is fast.
 //
 // tail holds all that is not synced, so that a failed write or sync is done
 // again from memory; while that lasts, append blocks and nobody reads the
@@ -187,8 +186,9 @@ func (j *journal) status() (uint64, error) {
 func (j *journal) flush() {
 	defer close(j.done)
 	var (
-		written int // bytes of the tail that are in the file
-		synced  time.Time
+		written int       // bytes of the tail that are in the file
+		synced  time.Time // when the last sync began
+		every   = syncOften
 		retry   = retryMin
 		until   time.Time // end of the attempts once closing
 	)
@@ -221,7 +221,7 @@ func (j *journal) flush() {
 			}
 			written = len(tail)
 		}
-		if due := time.Until(synced.Add(syncEvery)); due > 0 && !urgent && !closing && len(tail) < syncBytes {
+		if due := time.Until(synced.Add(every)); due > 0 && !urgent && !closing && len(tail) < syncBytes {
 			j.pause(due)
 			continue
 		}
@@ -235,6 +235,7 @@ func (j *journal) flush() {
 			}
 			continue
 		}
+		every = min(max(20*time.Since(synced), syncOften), syncEvery)
 		j.commit(len(tail), seq)
 		written, retry = 0, retryMin
 	}
@@ -287,115 +288,4 @@ func (j *journal) resumedLocked() {
 		j.appendLocked(Record{At: time.Now(), Dir: Notes, Data: data})
 		j.kick()
 	}
-}
-
-// follow hands whole frames of durable records from seq from on to fn, in
-// order, and then waits for more until ctx ends. fn must not keep the bytes.
-func (j *journal) follow(ctx context.Context, from uint64, fn func(frames []byte) error) error {
-	from = max(from, 1)
-	pos, last, err := j.seek(from)
-	if err != nil {
-		return err
-	}
-	buf := make([]byte, readChunk)
-	for {
-		j.mu.Lock()
-		end, changed, closing := j.off, j.changed, j.closing && len(j.tail) == 0
-		j.mu.Unlock()
-		for pos < end {
-			var frames []byte
-			if buf, frames, err = j.readFrames(buf, pos, end); err != nil {
-				return err
-			}
-			pos += int64(len(frames))
-			if len(buf) > 4*readChunk {
-				buf = make([]byte, readChunk) // give a huge line's memory back; frames is still whole
-			}
-			if last < from {
-				if frames, last, err = skip(frames, from); err != nil {
-					return err
-				}
-			}
-			if len(frames) > 0 {
-				if err := fn(frames); err != nil {
-					return err
-				}
-			}
-			if err := context.Cause(ctx); err != nil {
-				return err
-			}
-		}
-		if closing {
-			return errClosed
-		}
-		select {
-		case <-changed:
-		case <-j.done:
-			if pos >= j.end() {
-				return errClosed
-			}
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
-}
-
-func (j *journal) end() int64 {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.off
-}
-
-// seek finds a position at or before the frame of seq from, and the seq before
-// that position.
-func (j *journal) seek(from uint64) (int64, uint64, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	if from > j.next {
-		return 0, 0, fmt.Errorf("%w: asked from %d, the last is %d", ErrAhead, from, j.next-1)
-	}
-	i := sort.Search(len(j.index), func(i int) bool { return j.index[i].seq > from }) - 1
-	if i < 0 {
-		return int64(len(fileMagic)), 0, nil
-	}
-	return j.index[i].off, j.index[i].seq - 1, nil
-}
-
-// readFrames reads as many whole frames at pos as fit into buf, at least one;
-// for a larger one it makes a larger buffer.
-func (j *journal) readFrames(buf []byte, pos, end int64) (kept, frames []byte, err error) {
-	b := buf[:min(int64(len(buf)), end-pos)]
-	if _, err := j.f.ReadAt(b, pos); err != nil {
-		return buf, nil, fmt.Errorf("reading journal: %w", err)
-	}
-	n := 0
-	for n+headLen <= len(b) {
-		size, err := frameLen(b[n:])
-		if err != nil {
-			return buf, nil, fmt.Errorf("reading journal at byte %d: %w", pos+int64(n), err)
-		}
-		if n+size > len(b) {
-			if n == 0 {
-				return j.readFrames(make([]byte, size), pos, pos+int64(size))
-			}
-			break
-		}
-		n += size
-	}
-	return buf, b[:n], nil
-}
-
-// skip drops the frames before seq from. last is the seq before what is left.
-func skip(frames []byte, from uint64) (rest []byte, last uint64, err error) {
-	for len(frames) > 0 {
-		r, n, err := decodeFrame(frames)
-		if err != nil {
-			return nil, 0, fmt.Errorf("reading journal: %w", err)
-		}
-		if r.Seq >= from {
-			return frames, from, nil
-		}
-		last, frames = r.Seq, frames[n:]
-	}
-	return nil, last, nil
 }

@@ -109,7 +109,7 @@ func (p *procs) start(c command) (*proc, error) {
 		Sys:   &syscall.SysProcAttr{Setsid: true, Setctty: c.tty},
 	}
 	if os.Getpid() != 1 {
-		attr.Sys.Pdeathsig = syscall.SIGKILL // a container's init takes all with it; outside one nobody would
+		attr.Sys.Pdeathsig = syscall.SIGKILL // as an init's end does. It is the thread's end, and only one with a locked goroutine ends before us: there is none
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
