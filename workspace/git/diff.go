@@ -3,6 +3,7 @@ package git
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"path"
 	"strconv"
@@ -80,8 +81,8 @@ type Stat struct {
 	Ahead, Behind         int    // commits only on the branch, only on the base
 }
 
-// Diff compares head with base, each a branch or a commit id. An empty base is
-// the empty tree.
+// Diff compares head with base, each a branch or a commit id. A base that is
+// empty or does not exist is the empty tree.
 func (r *Repo) Diff(ctx context.Context, base, head string, o DiffOptions) ([]FileDiff, error) {
 	from, to, err := r.ends(ctx, base, head, o.Direct)
 	if err != nil {
@@ -104,7 +105,7 @@ func (r *Repo) Diff(ctx context.Context, base, head string, o DiffOptions) ([]Fi
 	return files, nil
 }
 
-var errFull = fmt.Errorf("enough of the diff was read")
+var errFull = errors.New("enough of the diff was read")
 
 func contextLines(o DiffOptions) int {
 	if o.Context == 0 {
@@ -126,18 +127,34 @@ func (r *Repo) ends(ctx context.Context, base, head string, direct bool) (from, 
 	if to, err = r.resolve(ctx, head); err != nil {
 		return "", "", err
 	}
-	if base == "" {
+	if from, err = r.base(ctx, base); err != nil {
+		return "", "", err
+	}
+	if from == "" {
 		from, err = r.emptyTree(ctx)
 		return from, to, err
 	}
-	if from, err = r.resolve(ctx, base); err != nil || direct {
-		return from, to, err
+	if direct {
+		return from, to, nil
 	}
 	merge, err := r.mergeBase(ctx, from, to)
 	if merge != "" {
 		from = merge
 	}
 	return from, to, err
+}
+
+// base resolves a base; "" is the empty tree. So is a branch that does not
+// exist: the task that makes an empty repository's first commit has no base.
+func (r *Repo) base(ctx context.Context, rev string) (string, error) {
+	if rev == "" {
+		return "", nil
+	}
+	id, err := r.resolve(ctx, rev)
+	if CheckBranch(rev) == nil && (errors.Is(err, ErrNoBranch) || errors.Is(err, ErrEmpty)) {
+		return "", nil
+	}
+	return id, err
 }
 
 func (r *Repo) emptyTree(ctx context.Context) (string, error) {
@@ -235,12 +252,9 @@ func (r *Repo) Stat(ctx context.Context, base, head string) (Stat, error) {
 		s.Added += f.Added
 		s.Removed += f.Removed
 	}
-	if base == "" {
-		return s, nil
-	}
-	tip, err := r.resolve(ctx, base)
-	if err != nil {
-		return Stat{}, err
+	tip, err := r.base(ctx, base)
+	if err != nil || tip == "" {
+		return s, err
 	}
 	if s.Base, err = r.mergeBase(ctx, tip, to); err != nil {
 		return Stat{}, err
@@ -272,11 +286,11 @@ func (r *Repo) Log(ctx context.Context, base, head string, limit int) ([]Commit,
 		return nil, err
 	}
 	revs := []string{to}
-	if base != "" {
-		from, err := r.resolve(ctx, base)
-		if err != nil {
-			return nil, err
-		}
+	from, err := r.base(ctx, base)
+	if err != nil {
+		return nil, err
+	}
+	if from != "" {
 		revs = append(revs, "^"+from)
 	}
 	if limit <= 0 {

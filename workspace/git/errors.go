@@ -79,9 +79,9 @@ func (r *Repo) sentence(kind error, doing, out string) string {
 	u := r.remote.url
 	switch kind {
 	case ErrNotFound:
-		return fmt.Sprintf("%s: %s was not found, or its credentials may not see it; check the URL and the project's secret (%s)", doing, u, r.secret())
+		return fmt.Sprintf("%s: %s was not found, or its credentials may not see it; check the URL and the project's secrets (%s)", doing, u, r.secret())
 	case ErrAccess:
-		return fmt.Sprintf("%s: %s refused the credentials; check the project's secret (%s)", doing, u, r.secret())
+		return fmt.Sprintf("%s: %s refused the credentials; check the project's secrets (%s)", doing, u, r.secret())
 	case ErrNetwork:
 		return fmt.Sprintf("%s: the connection to %s failed or was cut; it can be tried again", doing, u)
 	case ErrDiskFull:
@@ -100,14 +100,14 @@ func (r *Repo) sentence(kind error, doing, out string) string {
 func (r *Repo) secret() string {
 	switch r.remote.kind {
 	case "ssh":
-		return "the ssh key of this machine, or GIT_SSH_KEY"
+		return "the ssh key of this machine"
 	case "file":
 		return "the folder's owner and permissions on this machine"
 	}
 	if strings.Contains(r.remote.site, "github") {
 		return "GITHUB_TOKEN"
 	}
-	return "GIT_TOKEN"
+	return "GIT_USERNAME and GIT_PASSWORD"
 }
 
 var reasonRE = regexp.MustCompile(`(?m)! ?\t?.*\[(?:remote )?rejected\] ?(?:[^(\n]*)\(([^\n]*)\)`)

@@ -17,6 +17,7 @@ type patch struct {
 	full  func() // called once when MaxBytes is reached
 
 	at      int   // index of the current file; -1 before the first
+	half    bool  // the new half of a retyped file is still to come
 	hunk    *Hunk // current; nil outside
 	old     int   // next line numbers
 	new     int
@@ -86,17 +87,17 @@ func (p *patch) take(line []byte, long bool) {
 func (p *patch) findFile(ids string) {
 	ids, _, _ = strings.Cut(ids, " ")
 	from, to, _ := strings.Cut(ids, "..")
-	for i := max(p.at, 0); i < len(p.files); i++ {
-		f := &p.files[i]
-		if (f.OldBlob == from || isZero(from)) && (f.NewBlob == to || isZero(to)) && !(isZero(from) && isZero(to)) &&
-			(f.Status == Retyped || f.OldBlob == from && f.NewBlob == to) {
-			if i != p.at {
-				p.at, p.lines = i, 0
-			}
+	if p.half && isZero(from) && p.files[p.at].NewBlob == to {
+		p.half = false
+		return
+	}
+	for p.half, p.lines, p.at = false, 0, p.at+1; p.at < len(p.files); p.at++ {
+		f := &p.files[p.at]
+		p.half = f.Status == Retyped && f.OldBlob == from && isZero(to)
+		if p.half || f.OldBlob == from && f.NewBlob == to {
 			return
 		}
 	}
-	p.at = len(p.files)
 }
 
 func (p *patch) beginHunk(line string) {
