@@ -52,7 +52,8 @@ type Credential struct {
 }
 
 // Config is what one workspace's broker needs. Dir and Stale must be set; a
-// nil func or handler closes the road that it serves.
+// nil func or handler closes the road that it serves. The funcs are called by
+// many requests at once, and a request waits for them; Close waits for both.
 type Config struct {
 	// Dir is the host directory of the sockets. It is made when missing and
 	// may be longer than a socket address allows. Everyone who can enter it

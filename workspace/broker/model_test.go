@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -556,5 +557,37 @@ func TestSlowRequestDoesNotHoldOthers(t *testing.T) {
 	eventually(t, "all calls are counted", func() bool { return s.Stats().Calls == 40 })
 	if got := s.Stats().Models["claude-sonnet-4-5-20250929"]; got.Input != 4000 {
 		t.Errorf("sum = %+v", got)
+	}
+}
+
+// BenchmarkCall is one small streamed call through the socket and the proxy.
+func BenchmarkCall(b *testing.B) {
+	body := read(b, "anthropic.sse")
+	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		_, _ = w.Write(body)
+	}))
+	defer up.Close()
+	dir := b.TempDir()
+	br, err := Open(b.Context(), Config{
+		Dir: dir, Stale: func() error { return nil }, Upstream: map[string]string{"anthropic": up.URL},
+		Key: func(context.Context, string) (Credential, error) { return Credential{Value: realKey}, nil },
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer br.Close()
+	client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return dialLong(ctx, filepath.Join(dir, ModelSocket))
+	}}}
+	for b.Loop() {
+		res, err := client.Post("http://x/anthropic/v1/messages", "application/json", strings.NewReader(`{"model":"claude-sonnet-4-5","stream":true}`))
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := io.Copy(io.Discard, res.Body); err != nil {
+			b.Fatal(err)
+		}
+		res.Body.Close()
 	}
 }

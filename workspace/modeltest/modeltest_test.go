@@ -37,6 +37,7 @@ var schemas = map[string]string{
 	"AskUserQuestion": `{"type":"object","properties":{"questions":{"type":"array","items":{"type":"object","properties":{"question":{"type":"string"},"header":{"type":"string"},"options":{"type":"array","items":{"type":"object","properties":{"label":{"type":"string"},"description":{"type":"string"}}}},"multiSelect":{"type":"boolean"}}}}},"required":["questions"]}`,
 	"ExitPlanMode":    `{"type":"object","properties":{"plan":{"type":"string"}}}`,
 	"update_plan":     `{"type":"object","properties":{"plan":{"type":"array","items":{"type":"object","properties":{"step":{"type":"string"},"status":{"type":"string"}}}}},"required":["plan"]}`,
+	"ToolSearch":      `{"type":"object","properties":{"query":{"type":"string"}},"required":["query"]}`,
 	"mcp__demo__echo": `{"type":"object","properties":{"text":{"type":"string"}},"required":["text"]}`,
 }
 
@@ -283,6 +284,10 @@ func TestScriptsInEveryDialect(t *testing.T) {
 			said{"I use mcp__demo__echo.", "mcp__demo__echo", m{"text": "hello"}}},
 		{"plan mode is left with the plan", history{text: "Plan mode is active. SCENARIO=plan FILE=a.txt", tools: append(all, "ExitPlanMode")},
 			said{"Here is the plan.", "ExitPlanMode", m{"plan": "1. Look at the repository\n2. Write a.txt\n3. Check the result"}}},
+		{"a tool that is only named is fetched first", history{text: "Plan mode is active. The following deferred tools are now available:\nExitPlanMode\nX\n SCENARIO=plan", tools: append(all, "ToolSearch")},
+			said{"", "ToolSearch", m{"query": "select:ExitPlanMode"}}},
+		{"the plan's file is written before plan mode is left", history{text: "Plan mode is active. SCENARIO=plan, plan file: /home/a/.claude/plans/x.md", tools: append(all, "ExitPlanMode")},
+			said{"I write the plan down.", "Write", m{"file_path": "/home/a/.claude/plans/x.md", "content": "# Plan\n\n1. Look at the repository\n2. Write hello.txt\n3. Check the result\n"}}},
 		{"plan goes on after approval", history{text: "Plan mode is active. SCENARIO=plan FILE=a.txt TEXT=x", tools: append(all, "ExitPlanMode"), done: []done{{"ExitPlanMode", "approved", false}}},
 			said{"I will write a.txt.", "Write", m{"file_path": "/work/repo/a.txt", "content": "x\n"}}},
 	}

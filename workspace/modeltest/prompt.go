@@ -119,7 +119,7 @@ func (p *prompt) arg(key, fallback string) string {
 	return fallback
 }
 
-func (p *prompt) scenario() string { return p.arg("SCENARIO", "") }
+func (p *prompt) scenario() string { return strings.TrimRight(p.arg("SCENARIO", ""), ".,;:!)") }
 
 // number reads a count; "always" is -1.
 func (p *prompt) number(key string, fallback int) int {
@@ -185,7 +185,7 @@ func (p *prompt) last() done {
 // refused reports whether a person (or a mode) said no to the last call.
 func (p *prompt) refused() bool {
 	low := strings.ToLower(p.last().text)
-	for _, no := range []string{"doesn't want", "does not want", "rejected", "denied", "refused", "cancelled by", "canceled by", "permission to use", "declined"} {
+	for _, no := range []string{"doesn't want", "does not want", "rejected", "denied", "refused", "cancelled by", "canceled by", "permission to use", "declined", "requires approval", "while in plan mode"} {
 		if strings.Contains(low, no) {
 			return true
 		}

@@ -91,7 +91,7 @@ func (p *prompt) reply(kind Kind) reply {
 			return reply{text: "The command was refused."}
 		}
 		if len(p.done) < p.number("N", 1) {
-			return p.shell(p.arg("CMD", "mkdir -p build && date +%s%N > build/stamp"))
+			return p.shell(p.arg("CMD", "sh -c 'mkdir -p build && date +%s%N > build/stamp'"))
 		}
 		return reply{text: "The command said: " + head(p.last().text, 200)}
 	case "endless":
@@ -148,6 +148,9 @@ var planFile = regexp.MustCompile(`/\S+/plans/[\w.-]+\.md`)
 func (p *prompt) plan() reply {
 	steps := []string{"Look at the repository", "Write " + p.arg("FILE", "hello.txt"), "Check the result"}
 	text := "1. " + steps[0] + "\n2. " + steps[1] + "\n3. " + steps[2]
+	if r, first := p.load(exits); first && strings.Contains(strings.ToLower(p.system+p.after), "plan mode") {
+		return r
+	}
 	exit, inPlan := p.find(exits), strings.Contains(strings.ToLower(p.system+p.after), "plan mode")
 	if exit == nil || !inPlan {
 		planner := p.find(planners)
@@ -168,7 +171,7 @@ func (p *prompt) plan() reply {
 		return reply{text: "I wrote " + p.arg("FILE", "hello.txt") + " as planned."}
 	case p.count(exits) > 0:
 		return p.write(p.arg("FILE", "hello.txt"))
-	case file != "" && len(p.done) == 0 && p.find(writers) != nil:
+	case file != "" && p.count(writers) == 0 && p.find(writers) != nil:
 		return p.use(p.find(writers), map[string]any{"path": file, "content": "# Plan\n\n" + text + "\n"}, "I write the plan down.")
 	}
 	return p.use(exit, map[string]any{"plan": text}, "Here is the plan.")
@@ -176,8 +179,11 @@ func (p *prompt) plan() reply {
 
 // ask puts one question with two answers.
 func (p *prompt) ask() reply {
-	if len(p.done) > 0 {
+	if n := len(p.done); n > 0 && p.last().name != loader {
 		return reply{text: "You answered: " + head(p.last().text, 300)}
+	}
+	if r, first := p.load(askers); first {
+		return r
 	}
 	if t := p.find(askers); t != nil {
 		return p.use(t, map[string]any{"question": "Which colour should the button have?", "choices": []string{"Red", "Blue"}}, "I need to know one thing.")

@@ -19,6 +19,26 @@ var (
 // scripted is the tool of codex that takes a script, in which all others are.
 const scripted = "exec"
 
+// loader is the tool of Claude Code that fetches those which it only names at
+// first.
+const loader = "ToolSearch"
+
+// load returns the call that fetches a tool of a purpose, when the agent has
+// named one that it does not offer yet.
+func (p *prompt) load(purpose []string) (reply, bool) {
+	t := p.offered(loader)
+	if t == nil || p.find(purpose) != nil || p.count([]string{loader}) > 0 {
+		return reply{}, false
+	}
+	_, list, _ := strings.Cut(p.system+"\n"+p.before+p.after, "deferred tools are now available")
+	for _, name := range purpose {
+		if strings.Contains(list, "\n"+name+"\n") {
+			return p.use(t, map[string]any{"query": "select:" + name, "max_results": 5}, ""), true
+		}
+	}
+	return reply{}, false
+}
+
 func named(name string, purpose []string) bool {
 	for _, n := range purpose {
 		if n == name {
@@ -52,7 +72,7 @@ var given = map[string]string{
 	"file_path": "path", "filePath": "path", "path": "path", "absolute_path": "path", "file": "path",
 	"content": "content", "contents": "content", "file_text": "content", "text": "text",
 	"command": "command", "cmd": "command",
-	"plan": "plan", "question": "question", "header": "header", "input": "text", "message": "text",
+	"query": "query", "max_results": "max_results", "plan": "plan", "question": "question", "header": "header", "input": "text", "message": "text",
 }
 
 // use calls a tool with what the script has, by the tool's own schema:
