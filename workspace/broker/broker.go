@@ -152,7 +152,11 @@ func Open(ctx context.Context, cfg Config) (*Broker, error) {
 			return nil, errors.Join(fmt.Errorf("opening broker: %w", err), b.Close())
 		}
 	}
-	b.running.Go(func() { b.watch(run) })
+	b.running.Go(func() {
+		tick := time.NewTicker(staleEvery)
+		defer tick.Stop()
+		b.watch(run, tick.C)
+	})
 	context.AfterFunc(ctx, func() { _ = b.Close() }) // what Close found is kept for the caller's own Close
 	return b, nil
 }
@@ -244,14 +248,12 @@ func (b *Broker) Close() error {
 
 // watch cuts open tunnels when the lease's token goes stale: they ask only
 // once, when they open.
-func (b *Broker) watch(ctx context.Context) {
-	tick := time.NewTicker(staleEvery)
-	defer tick.Stop()
+func (b *Broker) watch(ctx context.Context, tick <-chan time.Time) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-tick:
 			if err := b.cfg.Stale(); err != nil && b.tunnels.cut() > 0 {
 				b.log.Info("cut the workspace's tunnels", "err", err)
 			}
