@@ -271,6 +271,7 @@ func TestStaleTokenChangesNothing(t *testing.T) {
 	queued(t, k)
 	task := k.Work(t, taskID)
 	old := task.Lease.Token
+	k.Emit(t, taskID, chat.Item{ID: "a1", Kind: chat.KindAgent, Text: "x"})
 	k.Must(t, node, chat.Op{Expire: &chat.Expire{Task: taskID, Token: old}})
 	k.Must(t, ana, answer("delivery-"+string(task.Turn.ID), "again"))
 	k.Start(t, taskID)

@@ -119,6 +119,24 @@ func TestCommandWindowIsBounded(t *testing.T) {
 	}
 }
 
+func TestSameCommandTwiceChangesNothing(t *testing.T) {
+	s, m := working(t)
+	op := Op{Note: &Note{Task: "T", Token: 5, Item: Item{ID: "n", Kind: KindStatus, Text: "x", Usage: &Usage{Cost: 7}}}}
+	cmd := Command{Version: 1, ID: "twice", Author: Author{Node: "n"}, Op: op}
+	for index := range uint64(3) {
+		if err := s.Apply(20+index, testTime, cmd, m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	task, _ := s.Task("T")
+	if task.Usage.Cost != 7 || task.Index != 20 || m[messageKey{"T", "n"}].Index != 20 {
+		t.Errorf("after the same command three times: cost %d, index %d", task.Usage.Cost, task.Index)
+	}
+	if out, _ := s.Outcome("twice"); out.Index != 20 || s.Index() != 22 {
+		t.Errorf("outcome = %+v, index %d", out, s.Index())
+	}
+}
+
 func TestTimeNeverGoesBack(t *testing.T) {
 	s, m := working(t)
 	for index, at := range []time.Time{testTime.Add(time.Hour), testTime, testTime.Add(time.Minute)} {

@@ -45,6 +45,8 @@ type batch struct {
 	keys  map[chat.TaskID]int64
 	held  map[held]chat.Message
 	order []held
+
+	committing bool // the commit was tried
 }
 
 type held struct {
@@ -138,6 +140,7 @@ func (b *batch) commit(rows []chat.Row, applied uint64) error {
 	if _, err := b.tx.StmtContext(b.ctx, b.s.stmts.applied).ExecContext(b.ctx, int64(applied)); err != nil {
 		return fmt.Errorf("writing the applied index: %w", err)
 	}
+	b.committing = true
 	if err := b.tx.Commit(); err != nil {
 		return fmt.Errorf("committing: %w", err)
 	}

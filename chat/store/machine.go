@@ -68,7 +68,10 @@ func (m *Machine) Apply(entries []Entry) error {
 	}
 	if err := m.apply(b, entries); err != nil {
 		m.state.Rollback()
-		if rollback := b.tx.Rollback(); rollback != nil { // the commit's own failure: nobody knows
+		if rollback := b.tx.Rollback(); rollback != nil {
+			m.store.logger.Debug("rolling back", "err", rollback) // a full disk ends the transaction by itself
+		}
+		if b.committing { // nobody knows what is on disk
 			m.dead = fmt.Errorf("%w: %w", ErrDead, err)
 			return m.dead
 		}
