@@ -128,37 +128,46 @@ func (d *Driver) Live() {
 }
 
 // Serve sends the answers that need no person: refusals of what we do not
-// serve, and cancelled requests. It returns when ctx ends or the link fails.
+// serve, and cancelled requests. What cannot be sent is tried again as long as
+// the agent waits for it. Serve returns when ctx ends.
 func (d *Driver) Serve(ctx context.Context) error {
 	sent := map[string]bool{} // in this process; the link drops what an earlier one sent
 	for {
-		d.mu.Lock()
-		changed := d.changed
-		var due []owed
-		if d.live {
-			for _, o := range d.conv.owed {
-				if !sent[o.id] {
-					due = append(due, o)
-				}
-			}
-		}
-		d.mu.Unlock()
+		due, changed := d.due(sent)
+		var again <-chan time.Time
 		for _, o := range due {
 			if err := d.send(ctx, o.id, o.line); err != nil {
-				return err
+				d.c.Log.Warn("answering the agent; trying again", "err", err)
+				again = time.After(serveRetry)
+				break
 			}
 			sent[o.id] = true
 		}
-		if len(due) > 0 {
-			continue
+		if len(due) == 0 {
+			clear(sent)
 		}
-		clear(sent)
 		select {
 		case <-changed:
+		case <-again:
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
 	}
+}
+
+const serveRetry = time.Second
+
+// due is what the agent waits for and was not sent, and the next change.
+func (d *Driver) due(sent map[string]bool) ([]owed, <-chan struct{}) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var due []owed
+	for _, o := range d.conv.owed {
+		if d.live && !sent[o.id] {
+			due = append(due, o)
+		}
+	}
+	return due, d.changed
 }
 
 // Watch calls fn when an open turn has been without any output for that long,
