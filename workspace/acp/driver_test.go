@@ -253,6 +253,7 @@ func TestErrorsInWords(t *testing.T) {
 		{"bad key", -32603, "API Error: 401 invalid x-api-key", "Set the secret FAKE_KEY", false},
 		{"overloaded", -32603, `API Error: 529 {"type":"overloaded_error"}`, "overloaded", true},
 		{"rate limit", -32603, "429 Too Many Requests", "rate limit", true},
+		{"refused by the node", -32603, `API Error: 403 {"error":{"message":"samnode: the task's budget is used up"}}`, "The task's budget is used up", false},
 		{"network", -32603, "fetch failed: ECONNREFUSED", "could not be reached", true},
 		{"anything else", -32603, "kaboom", "Fake reported an error: kaboom", true},
 	}

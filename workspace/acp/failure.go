@@ -3,6 +3,8 @@ package acp
 import (
 	"fmt"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/samnode/samnode/chat"
 )
@@ -33,7 +35,9 @@ func (c *Conversation) failure(e *rpcError) chat.Failure {
 		}
 		return false
 	}
-	switch {
+	switch said := brokerSaid(text); {
+	case said != "":
+		f.Reason, f.Retryable = said, has("could not be reached")
 	case has("529", "overloaded", "503", "service unavailable"):
 		f.Reason, f.Retryable = "The model's servers are overloaded. Try again in a few minutes.", true
 	case has("429", "rate limit", "rate_limit", "too many requests", "quota"):
@@ -48,6 +52,20 @@ func (c *Conversation) failure(e *rpcError) chat.Failure {
 		f.Reason, f.Retryable = c.c.Agent+" reported an error: "+line(string(first(string(e.Message), "no message"))), true
 	}
 	return f
+}
+
+// brokerSaid is the node's own sentence in an error of the model API: the
+// broker marks what it refuses, and agents hand it on inside their own words.
+func brokerSaid(text string) string {
+	_, said, _ := strings.Cut(text, "samnode: ")
+	if i := strings.IndexAny(said, "\"\\\n"); i >= 0 {
+		said = said[:i]
+	}
+	if said = line(said); said == "" {
+		return ""
+	}
+	r, n := utf8.DecodeRuneInString(said)
+	return string(unicode.ToUpper(r)) + said[n:]
 }
 
 func (c *Conversation) needsKey() string {
