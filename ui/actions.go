@@ -134,22 +134,27 @@ func (s *Server) queueEdit(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) answer(w http.ResponseWriter, r *http.Request) error {
-	id := r.PostFormValue("ask")
-	answer, err := readAnswer(r)
+	id := r.PostFormValue("ask") // also parses the form
 	fill := func(v *taskView) { v.refill(id, r) }
 	return s.act(w, r, func(t chat.Task) (chat.Op, error) {
+		var fields []chat.AskField
+		if m, err := s.Room.Message(r.Context(), t.ID, id); err == nil && m.Ask != nil {
+			fields = m.Ask.Fields // an unknown ask is refused by the state, in its words
+		}
+		answer, err := readAnswer(r, fields)
 		return chat.Op{AskAnswer: &chat.AskAnswer{Task: t.ID, Ask: id, Answer: answer}}, err
-	}, fill, id, fmt.Sprint(answer))
+	}, fill, id, r.PostForm.Encode())
 }
 
-func readAnswer(r *http.Request) (chat.Answer, error) {
+// readAnswer reads the card's form; several choices are one a line.
+func readAnswer(r *http.Request, fields []chat.AskField) (chat.Answer, error) {
 	a := chat.Answer{Option: r.PostFormValue("option"), Text: normal(r.PostFormValue("text"))}
-	for name, values := range r.PostForm {
-		if field, ok := strings.CutPrefix(name, "f."); ok {
+	for i, f := range fields {
+		if values := r.PostForm["f."+strconv.Itoa(i)]; len(values) > 0 {
 			if a.Values == nil {
 				a.Values = map[string]string{}
 			}
-			a.Values[field] = strings.Join(values, "\n")
+			a.Values[f.Name] = strings.Join(values, "\n")
 		}
 	}
 	if budget := r.PostFormValue("budget"); budget != "" && a.Option != "stop" {

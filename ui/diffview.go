@@ -68,7 +68,8 @@ func shown(f DiffFile) DiffFile {
 		for j, l := range h.Lines {
 			lines[j] = DiffLine{l.Op, visible(l.Text)}
 		}
-		h.Lines, hunks[i] = lines, h
+		h.Lines = lines
+		hunks[i] = h
 	}
 	f.Hunks = hunks
 	return f

@@ -78,7 +78,7 @@ func itemOrder(seq uint64) uint64 { return seq * 2 }
 func (s *Server) item(t chat.Task, m chat.Message) item {
 	v := item{
 		DOM: "m-" + m.ID, ID: m.ID, Task: string(t.ID), Order: itemOrder(m.Seq), Kind: string(m.Kind), At: m.At, Turn: m.Turn,
-		Who: author(m.Author), Level: m.Level, Detail: visible(m.Detail), Live: !m.Closed && busy(t) && m.Turn == t.Turns,
+		Who: author(m.Author), Level: line(m.Level, 10), Detail: visible(m.Detail), Live: !m.Closed && busy(t) && m.Turn == t.Turns,
 	}
 	if m.Size > 0 {
 		v.Cut = size(m.Size) + ", middle left out"
@@ -137,7 +137,7 @@ func (s *Server) mark(t chat.Task, m chat.Message) string {
 
 func newTool(t chat.Tool, at time.Time, state chat.TaskState) *tool {
 	v := &tool{
-		Title: line(t.Title, 200), Kind: line(t.Kind, 20), Status: t.Status, Input: pretty(t.Input),
+		Title: line(t.Title, 200), Kind: line(t.Kind, 20), Status: toolStatus(t.Status), Input: pretty(t.Input),
 		Output: ansi(t.Output), Lines: strings.Count(t.Output, "\n") + 1,
 	}
 	if v.Kind == "" {
@@ -174,6 +174,15 @@ func newTool(t chat.Tool, at time.Time, state chat.TaskState) *tool {
 	v.shell(t)
 	v.Run = t.Status == "completed" && (t.Kind == "read" || t.Kind == "search")
 	return v
+}
+
+// toolStatus keeps to the words that the style sheet knows.
+func toolStatus(status string) string {
+	switch status {
+	case "pending", "in_progress", "completed", "failed", "cancelled":
+		return status
+	}
+	return "unknown"
 }
 
 // shell is the command and the exit code of an execute call.
@@ -235,7 +244,7 @@ func newAsk(t chat.Task, a chat.Ask) *ask {
 }
 
 func newOption(o chat.AskOption) askOption {
-	v := askOption{ID: o.ID, Label: line(o.Name, 80), Kind: o.Kind, Tone: "plain"}
+	v := askOption{ID: o.ID, Label: line(o.Name, 80), Kind: line(o.Kind, 20), Tone: "plain"}
 	switch o.Kind {
 	case "allow_once":
 		v.Tone = "go"

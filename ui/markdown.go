@@ -93,7 +93,7 @@ func (m *markdown) render(text string) string {
 		// A buffer takes every write, so only a fault of the renderer comes here.
 		return "<pre>" + html.EscapeString(visible(text)) + "</pre>"
 	}
-	return m.policy.Sanitize(b.String())
+	return visible(m.policy.Sanitize(b.String())) // again: an entity can name what was hidden
 }
 
 // hostile renders the nodes that could load, run or mislead.

@@ -72,7 +72,7 @@ func (s *Server) filtered(r *http.Request, project chat.ProjectID) list {
 		}
 	}
 	l := s.list(kept, "", s.Room.Now())
-	l.Index, l.Filter, l.Project = index, q, string(project)
+	l.Index, l.Filter, l.Project = index, visible(q), string(project)
 	return l
 }
 

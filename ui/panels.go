@@ -59,6 +59,7 @@ func (s *Server) taskFiles(w http.ResponseWriter, r *http.Request) error {
 		return s.withPanel(w, r, "files", filesPanel(v))
 	}
 	v.File, err = s.Files(r.Context(), t, name)
+	v.File.As = visible(v.File.As)
 	switch {
 	case err != nil:
 		v.Problem = s.words(r, err)

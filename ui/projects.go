@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"path"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -43,7 +44,11 @@ func (s *Server) agents() []AgentInfo {
 	if s.Agents == nil {
 		return []AgentInfo{{Name: "script", Label: "Script", Ready: true, Why: "built in; runs the fenced shell blocks of the task"}}
 	}
-	return s.Agents()
+	agents := slices.Clone(s.Agents())
+	for i, a := range agents {
+		agents[i] = AgentInfo{visible(a.Name), visible(a.Label), a.Ready, visible(a.Why)}
+	}
+	return agents
 }
 
 func (s *Server) projects(w http.ResponseWriter, r *http.Request) error {
