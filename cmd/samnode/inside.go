@@ -1,0 +1,68 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/samnode/samnode/workspace/agents"
+	"github.com/samnode/samnode/workspace/scriptagent"
+	"github.com/samnode/samnode/workspace/shim"
+)
+
+// shim is a container's init. People never call it.
+func (c *cli) shim() *cobra.Command {
+	var cfg shim.Config
+	var forward []string
+	cmd := &cobra.Command{Use: "shim", Short: "Run as a workspace's init", Hidden: true, Args: args(cobra.NoArgs)}
+	f := cmd.Flags()
+	f.StringVar(&cfg.Socket, "socket", "", "unix socket to serve")
+	f.StringVar(&cfg.Journal, "journal", "", "file or folder of the journal")
+	f.StringVar(&cfg.Home, "home", "/home/agent", "home of all processes")
+	f.StringArrayVar(&forward, "forward", nil, "ADDRESS=SOCKET: a loopback port that leads to a socket")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		for _, fw := range forward {
+			listen, socket, ok := strings.Cut(fw, "=")
+			if !ok {
+				return &exitError{exitUsage, fmt.Sprintf("--forward %q is not ADDRESS=SOCKET", fw)}
+			}
+			cfg.Forward = append(cfg.Forward, shim.Forward{Listen: listen, Socket: socket})
+		}
+		return shim.Main(cmd.Context(), cfg)
+	}
+	return cmd
+}
+
+// agent runs a built-in agent over stdio, inside a workspace.
+func (c *cli) agent() *cobra.Command {
+	g := group("agent", "Run a built-in agent over stdio", &cobra.Command{
+		Use: "script", Short: "Run the shell blocks of each prompt", Args: args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return scriptagent.Main(cmd.Context(), c.in, c.out)
+		},
+	})
+	g.Hidden = true
+	return g
+}
+
+func (c *cli) agents() *cobra.Command {
+	var dir string
+	install := &cobra.Command{
+		Use:   "install [AGENT ...]",
+		Short: "Install agents on this machine, once for all workspaces (default: claude)",
+		RunE: func(cmd *cobra.Command, names []string) error {
+			if len(names) == 0 {
+				names = []string{"claude"}
+			}
+			dir, err := agentsDir(dir)
+			if err != nil {
+				return err
+			}
+			return agents.Install(cmd.Context(), dir, names, func(line string) { fmt.Fprintln(c.err, "•", line) })
+		},
+	}
+	g := group("agents", "The agents of this machine", install)
+	g.PersistentFlags().StringVar(&dir, "dir", "", "folder to install into (default: SAMNODE_AGENTS, else in the node's state)")
+	return g
+}

@@ -1,0 +1,255 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+
+	"github.com/samnode/samnode/chat"
+	"github.com/samnode/samnode/mesh"
+	"github.com/samnode/samnode/ui"
+	"github.com/samnode/samnode/ui/api"
+	"github.com/samnode/samnode/workspace"
+	"github.com/samnode/samnode/workspace/agents"
+	"github.com/samnode/samnode/workspace/git"
+)
+
+// openPages builds the pages and the API over everything below them.
+func (n *node) openPages(context.Context) error {
+	pages, err := ui.New(ui.Config{
+		Room:  n.room,
+		WhoIs: n.whoIs,
+		Diff:  n.diff,
+		Files: n.files,
+		Merge: func(ctx context.Context, t chat.Task, method string, by chat.Author) error {
+			_, err := n.merge(ctx, by, t, method)
+			return err
+		},
+		OpenPull:  n.openPull,
+		Terminal:  n.terminal,
+		Terminals: n.terminals,
+		CloseTerminal: func(ctx context.Context, task chat.TaskID, id string) error {
+			return n.runner.CloseTerminal(ctx, task, id)
+		},
+		Ports:     n.ports,
+		Journal:   func(ctx context.Context, task chat.TaskID) (io.ReadCloser, error) { return n.runner.Journal(ctx, task) },
+		Agents:    n.agentInfos,
+		CheckRepo: n.checkRepo,
+		SetSecret: func(ctx context.Context, scope chat.ProjectID, name, value string, by chat.Author) error {
+			return n.setSecret(ctx, by, scope, name, value)
+		},
+		API: n.api(), Dev: n.c.Gallery, Logger: n.c.Logger, Version: version, Node: chat.Node(n.c.Node),
+	})
+	n.pages = pages
+	return err
+}
+
+func (n *node) api() http.Handler {
+	return api.New(api.Config{
+		Room: n.room, Node: n.c.Node, Version: version, Logger: n.c.Logger,
+		Who: func(r *http.Request) (chat.Person, bool, bool, error) {
+			who, err := n.mesh.WhoIs(r)
+			return who.Person, who.Role == mesh.Owner || who.Role == mesh.Member, who.Role == mesh.Owner, err
+		},
+		NewID:     chat.NewID,
+		SetSecret: n.setSecret,
+		Merge:     n.merge,
+		Why:       n.sched.Why,
+		Agents: func() []api.Agent {
+			var list []api.Agent
+			for _, a := range n.agentInfos() {
+				list = append(list, api.Agent(a))
+			}
+			return list
+		},
+	})
+}
+
+func (n *node) whoIs(r *http.Request) (chat.Person, ui.Role, error) {
+	who, err := n.mesh.WhoIs(r)
+	role := map[mesh.Role]ui.Role{mesh.Owner: ui.Owner, mesh.Member: ui.Member}[who.Role]
+	if role == "" {
+		role = ui.Viewer
+	}
+	return who.Person, role, err
+}
+
+func (n *node) agentInfos() []ui.AgentInfo {
+	var list []ui.AgentInfo
+	for _, a := range agents.All() {
+		info := ui.AgentInfo{Name: a.Name, Label: a.Title, Ready: true}
+		if err := agents.Ready(n.c.Agents, a.Name); err != nil {
+			info.Ready, info.Why = false, err.Error()
+		} else if !n.signedIn(a) {
+			info.Ready, info.Why = false, fmt.Sprintf("needs a key: samnode secret set %s", a.Secrets[0])
+		}
+		list = append(list, info)
+	}
+	return list
+}
+
+// signedIn says whether the mesh has a key for the agent; projects may have
+// their own.
+func (n *node) signedIn(a agents.Agent) bool {
+	have := map[string]bool{}
+	for _, s := range n.room.Secrets("") {
+		have[s.Name] = true
+	}
+	for _, name := range a.Secrets {
+		if have[name] {
+			return true
+		}
+	}
+	return len(a.Secrets) == 0
+}
+
+// checkRepo tries a repository before a project is made of it: any secrets
+// that it needs are the mesh's.
+func (n *node) checkRepo(ctx context.Context, url string) error {
+	repo, forge, err := n.repo(chat.Project{Repo: url})
+	if err != nil {
+		return fmt.Errorf("%w: %w", chat.ErrInvalid, err)
+	}
+	if err := repo.Fetch(ctx, forge.Auth, nil); err != nil {
+		return fmt.Errorf("%w: %w", chat.ErrInvalid, err)
+	}
+	return nil
+}
+
+func (n *node) repo(p chat.Project) (*git.Repo, workspace.Forge, error) {
+	repo, err := n.mirrors.Repo(p.Repo)
+	if err != nil {
+		return nil, nil, err
+	}
+	forge, err := n.forge(p)
+	return repo, forge, err
+}
+
+// branchOf returns the mirror, the base and the newest commit of a task's
+// branch.
+func (n *node) branchOf(ctx context.Context, t chat.Task) (r *git.Repo, base, head string, err error) {
+	p, err := n.room.Project(string(t.Project))
+	if err != nil {
+		return nil, "", "", err
+	}
+	if r, _, err = n.repo(p); err != nil {
+		return nil, "", "", err
+	}
+	head, _, err = r.Head(ctx, t.Branch)
+	if errors.Is(err, git.ErrNoBranch) || errors.Is(err, git.ErrEmpty) {
+		return r, t.Base, "", nil
+	}
+	return r, t.Base, head, err
+}
+
+func (n *node) diff(ctx context.Context, t chat.Task, o ui.DiffOptions) (ui.Diff, error) {
+	r, base, head, err := n.branchOf(ctx, t)
+	if err != nil || head == "" {
+		return ui.Diff{}, err
+	}
+	opts := git.DiffOptions{Context: o.Context, IgnoreSpace: o.IgnoreSpace}
+	if t.Change.Merged != "" && t.Change.Base != "" {
+		base, opts.Direct = t.Change.Base, true // the merge base has moved onto the branch itself
+	}
+	stat, err := r.Stat(ctx, base, head)
+	if err != nil {
+		return ui.Diff{}, err
+	}
+	files, err := r.Diff(ctx, base, head, opts)
+	if err != nil {
+		return ui.Diff{}, err
+	}
+	out := ui.Diff{Base: stat.Base, Head: head}
+	if stat.Behind > 0 && t.Change.Merged == "" {
+		out.Note = fmt.Sprintf("base is %d commits ahead", stat.Behind)
+	}
+	for _, f := range files {
+		out.Files = append(out.Files, diffFile(f))
+	}
+	return out, nil
+}
+
+func diffFile(f git.FileDiff) ui.DiffFile {
+	v := ui.DiffFile{Path: f.Path, From: f.OldPath, Status: string(f.Status), Added: f.Added, Removed: f.Removed, Binary: f.Binary}
+	if f.Status == git.Modified && f.OldMode != f.NewMode {
+		v.Note = "mode " + f.OldMode + " → " + f.NewMode
+	}
+	if f.Truncated {
+		v.Note = "too long to show whole"
+	}
+	for _, h := range f.Hunks {
+		hunk := ui.Hunk{Old: h.OldStart, New: h.NewStart, Title: h.Section}
+		for _, l := range h.Lines {
+			hunk.Lines = append(hunk.Lines, ui.DiffLine{Op: l.Op, Text: l.Text})
+		}
+		v.Hunks = append(v.Hunks, hunk)
+	}
+	return v
+}
+
+func (n *node) files(ctx context.Context, t chat.Task, path string) (ui.File, error) {
+	r, base, head, err := n.branchOf(ctx, t)
+	if err != nil {
+		return ui.File{}, err
+	}
+	if head == "" {
+		head = base
+	}
+	out := ui.File{Path: path, As: "as of " + head}
+	entries, err := r.Files(ctx, head, path)
+	if err == nil {
+		out.Dir = true
+		for _, e := range entries {
+			out.Entries = append(out.Entries, ui.Entry{Name: e.Name, Dir: e.Kind == "folder", Size: e.Size})
+		}
+		return out, nil
+	}
+	c, err := r.File(ctx, head, path, 0)
+	if errors.Is(err, git.ErrNotFound) {
+		return out, fmt.Errorf("%w: %w", chat.ErrNotFound, err)
+	}
+	out.Content, out.Size, out.Binary = c.Data, c.Size, c.Binary
+	return out, err
+}
+
+func (n *node) terminal(ctx context.Context, task chat.TaskID, id string, rows, cols uint16) (ui.Terminal, error) {
+	t, err := n.runner.Terminal(ctx, task, id, rows, cols)
+	if err != nil {
+		return nil, n.noWorkspace(err)
+	}
+	return t, nil
+}
+
+// noWorkspace turns the runner's word into one that pages and API know.
+func (n *node) noWorkspace(err error) error {
+	if errors.Is(err, workspace.ErrNoWorkspace) {
+		return fmt.Errorf("%w: %w", chat.ErrRefused, err)
+	}
+	return err
+}
+
+func (n *node) terminals(ctx context.Context, task chat.TaskID) ([]ui.TerminalInfo, error) {
+	list, err := n.runner.Terminals(ctx, task)
+	if err != nil {
+		return nil, n.noWorkspace(err)
+	}
+	var out []ui.TerminalInfo
+	for _, t := range list {
+		out = append(out, ui.TerminalInfo{ID: t.ID, Created: t.Started, Running: true})
+	}
+	return out, nil
+}
+
+func (n *node) ports(ctx context.Context, task chat.TaskID) ([]ui.Port, error) {
+	list, err := n.runner.Ports(ctx, task)
+	if err != nil {
+		return nil, n.noWorkspace(err)
+	}
+	var out []ui.Port
+	for _, p := range list {
+		out = append(out, ui.Port{Number: p.Port, Process: p.Process, Since: p.Since})
+	}
+	return out, nil
+}

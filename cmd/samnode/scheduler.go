@@ -1,0 +1,237 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/samnode/samnode/chat"
+	"github.com/samnode/samnode/consensus"
+	"github.com/samnode/samnode/provision"
+)
+
+// idleRelease is how long an idle task keeps its workspace. Its work is on the
+// branch and its volume stays, so a later message costs a warm start only.
+const idleRelease = 30 * time.Minute
+
+// scheduler gives queued tasks their slots. It runs on the leader and keeps
+// nothing that the state does not say again.
+type scheduler struct {
+	node    chat.Node
+	room    *chat.Room
+	pool    *provision.State
+	propose func(ctx context.Context, parts ...consensus.Part) (uint64, error)
+	log     *slog.Logger
+
+	mu      sync.Mutex
+	reasons map[chat.TaskID]string // why a queued task waits, for people
+}
+
+// Why says why a queued task waits, or nothing.
+func (s *scheduler) Why(task chat.TaskID) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.reasons[task]
+}
+
+// run decides again whenever a task or the pool changed, and every few seconds
+// for what only time changes, until ctx ends.
+func (s *scheduler) run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	poke := make(chan struct{}, 1)
+	g.Go(func() error { return s.watchTasks(ctx, poke) })
+	g.Go(func() error {
+		tick := time.NewTicker(15 * time.Second)
+		defer tick.Stop()
+		for {
+			_, changed := s.pool.Pool()
+			if err := s.decide(ctx); err != nil && ctx.Err() == nil {
+				if errors.Is(err, consensus.ErrNoLeader) {
+					return err
+				}
+				s.log.Error("scheduling", "err", err)
+			}
+			select {
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			case <-poke:
+			case <-changed:
+			case <-tick.C:
+			}
+		}
+	})
+	return g.Wait()
+}
+
+func (s *scheduler) watchTasks(ctx context.Context, poke chan<- struct{}) error {
+	var after uint64
+	for {
+		_, index, err := s.room.TasksSince(ctx, after)
+		if err != nil {
+			return err
+		}
+		after = index
+		select {
+		case poke <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// decide brings tasks and leases together and places what waits.
+func (s *scheduler) decide(ctx context.Context) error {
+	pool, _ := s.pool.Pool()
+	// The two machines apply one entry one after the other: wait until the chat
+	// has seen the newest grant, too, before comparing them.
+	if err := s.room.Wait(ctx, newestGrant(pool)); err != nil {
+		return fmt.Errorf("waiting for the chat: %w", err)
+	}
+	tasks := append(s.room.Tasks(chat.Filter{}), s.room.Tasks(chat.Filter{Archived: true})...)
+	if moved, err := s.reconcile(ctx, pool, tasks); moved || err != nil {
+		return err // what moved wakes run, which decides on the new state
+	}
+	waiting := queued(tasks)
+	decisions := provision.Schedule(pool, ids(waiting))
+	s.remember(decisions)
+	blocked := false
+	for _, d := range decisions {
+		if d.Node == "" {
+			blocked = true
+			continue
+		}
+		if err := s.place(ctx, d); err != nil {
+			return fmt.Errorf("placing %s: %w", d.Task, err)
+		}
+	}
+	return s.releaseIdle(ctx, tasks, blocked)
+}
+
+func newestGrant(p provision.Pool) (index uint64) {
+	for _, l := range p.Leases {
+		index = max(index, l.Token)
+	}
+	return index
+}
+
+// reconcile ends what one side has and the other has not: a slot whose task
+// gave its lease up, and a task whose slot is gone.
+func (s *scheduler) reconcile(ctx context.Context, pool provision.Pool, tasks []chat.Task) (moved bool, err error) {
+	byID := make(map[string]chat.Task, len(tasks))
+	for _, t := range tasks {
+		byID[string(t.ID)] = t
+	}
+	for _, l := range pool.Leases {
+		if t := byID[l.Task]; t.Lease != nil && t.Lease.Token == l.Token {
+			continue
+		}
+		part, err := poolPart(provision.Command{Release: &provision.Release{Task: l.Task, Token: l.Token}})
+		if err != nil {
+			return moved, err
+		}
+		if _, err := s.propose(ctx, part); err != nil {
+			return moved, fmt.Errorf("freeing slot %s: %w", l.Slot, err)
+		}
+		moved = true
+	}
+	for _, t := range tasks {
+		if t.Lease == nil {
+			continue
+		}
+		if l, has := pool.Lease(string(t.ID)); has && l.Token == t.Lease.Token {
+			continue
+		}
+		op := chat.Op{Expire: &chat.Expire{Task: t.ID, Token: t.Lease.Token, Reason: "The machine's slot is gone"}}
+		if _, err := s.room.Do(ctx, s.author(), "", op); err != nil && !errors.Is(err, chat.ErrStale) {
+			return moved, fmt.Errorf("expiring the lease of %s: %w", t.ID, err)
+		}
+		moved = true
+	}
+	return moved, nil
+}
+
+// place grants the slot and moves the task in one entry.
+func (s *scheduler) place(ctx context.Context, d provision.Decision) error {
+	data, err := chat.Encode(chat.Command{
+		Version: chat.Version, ID: ulid.Make().String(), Author: s.author(),
+		Op: chat.Op{Place: &chat.Place{Task: chat.TaskID(d.Task), Node: chat.Node(d.Node), Slot: d.Slot, Note: d.Reason}},
+	})
+	if err != nil {
+		return err
+	}
+	part, err := poolPart(provision.Command{Grant: &provision.Grant{Task: d.Task, Node: d.Node, Slot: d.Slot}})
+	if err != nil {
+		return err
+	}
+	_, err = s.propose(ctx, part, consensus.Part{Machine: machineChat, Data: data})
+	return err
+}
+
+// releaseIdle gives back the workspaces that nobody used for long; when tasks
+// wait for a slot, the one idle longest goes at once.
+func (s *scheduler) releaseIdle(ctx context.Context, tasks []chat.Task, blocked bool) error {
+	var idle []chat.Task
+	for _, t := range tasks {
+		if t.Lease != nil && len(t.Queue) == 0 && (t.State == chat.Idle || t.State == chat.Stopped) {
+			idle = append(idle, t)
+		}
+	}
+	slices.SortFunc(idle, func(a, b chat.Task) int { return a.Since.Compare(b.Since) })
+	for i, t := range idle {
+		if age := time.Since(t.Since); age < idleRelease && (!blocked || i > 0) {
+			continue
+		}
+		op := chat.Op{Release: &chat.Release{Task: t.ID}}
+		if _, err := s.room.Do(ctx, s.author(), "", op); err != nil && !errors.Is(err, chat.ErrRefused) {
+			return fmt.Errorf("releasing the workspace of %s: %w", t.ID, err)
+		}
+	}
+	return nil
+}
+
+func (s *scheduler) author() chat.Author { return chat.Author{Node: s.node} }
+
+func (s *scheduler) remember(decisions []provision.Decision) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.reasons = make(map[chat.TaskID]string, len(decisions))
+	for _, d := range decisions {
+		s.reasons[chat.TaskID(d.Task)] = d.Reason
+	}
+}
+
+// queued returns the tasks that wait for a slot, oldest wait first.
+func queued(tasks []chat.Task) []chat.Task {
+	var q []chat.Task
+	for _, t := range tasks {
+		if t.Lease == nil && (t.State == chat.Queued || t.State == chat.Placing) {
+			q = append(q, t)
+		}
+	}
+	slices.SortFunc(q, func(a, b chat.Task) int { return a.Since.Compare(b.Since) })
+	return q
+}
+
+func ids(tasks []chat.Task) []string {
+	out := make([]string, len(tasks))
+	for i, t := range tasks {
+		out[i] = string(t.ID)
+	}
+	return out
+}
+
+func poolPart(c provision.Command) (consensus.Part, error) {
+	c.Version = provision.Version
+	data, err := json.Marshal(c)
+	if err != nil {
+		return consensus.Part{}, fmt.Errorf("encoding a pool command: %w", err)
+	}
+	return consensus.Part{Machine: machinePool, Data: data}, nil
+}

@@ -1,0 +1,110 @@
+package workspace
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/samnode/samnode/chat"
+	"github.com/samnode/samnode/workspace/shim"
+)
+
+// live returns the shim of a task's workspace on this node, and its folder.
+func (r *Runner) live(task chat.TaskID) (*run, *shim.Client, error) {
+	n := r.runs.get(task)
+	if n == nil {
+		return nil, nil, fmt.Errorf("%w on %s; it starts with the next message", ErrNoWorkspace, r.c.Node)
+	}
+	c, err := n.client()
+	return n, c, err
+}
+
+// Terminal attaches to a terminal of the task's workspace, making it when it
+// is new.
+func (r *Runner) Terminal(ctx context.Context, task chat.TaskID, id string, rows, cols uint16) (*shim.Terminal, error) {
+	n, c, err := r.live(task)
+	if err != nil {
+		return nil, err
+	}
+	return c.OpenTerminal(ctx, shim.TerminalSpec{ID: id, Rows: rows, Cols: cols, Dir: n.space.Dir, Env: append([]string{"TERM=xterm-256color"}, n.env...)})
+}
+
+// Terminals lists the open terminals of the task's workspace.
+func (r *Runner) Terminals(ctx context.Context, task chat.TaskID) ([]shim.TerminalInfo, error) {
+	_, c, err := r.live(task)
+	if err != nil {
+		return nil, err
+	}
+	return c.Terminals(ctx)
+}
+
+// CloseTerminal ends a terminal and what runs in it.
+func (r *Runner) CloseTerminal(ctx context.Context, task chat.TaskID, id string) error {
+	_, c, err := r.live(task)
+	if err != nil {
+		return err
+	}
+	return c.CloseTerminal(ctx, id)
+}
+
+// Ports lists what listens in the task's workspace.
+func (r *Runner) Ports(ctx context.Context, task chat.TaskID) ([]shim.Port, error) {
+	_, c, err := r.live(task)
+	if err != nil {
+		return nil, err
+	}
+	return c.Ports(ctx)
+}
+
+// Journal reads the raw journal of the task's current or last workspace, one
+// record a line, as long as it is on this machine.
+func (r *Runner) Journal(ctx context.Context, task chat.TaskID) (io.ReadCloser, error) {
+	t, err := r.c.Board.Task(string(task))
+	if err != nil {
+		return nil, err
+	}
+	file := filepath.Join(r.dir(t), "shim", "journal")
+	if _, err := os.Stat(file); err != nil {
+		return nil, fmt.Errorf("the journal of workspace %d is not on %s any more: %w", t.Workspace, r.c.Node, chat.ErrNotFound)
+	}
+	pr, pw := io.Pipe()
+	go func() { pw.CloseWithError(writeJournal(ctx, pw, file)) }()
+	return pr, nil
+}
+
+func writeJournal(ctx context.Context, w io.Writer, file string) error {
+	for rec, err := range shim.ReadJournal(file, 1) {
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil {
+			return err
+		}
+		if _, err := fmt.Fprintf(w, "%6d %s %-4s %s\n", rec.Seq, rec.At.Format("15:04:05.000"), rec.Dir, strings.ToValidUTF8(string(rec.Data), "�")); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Forget removes what outlives a task's workspaces on this machine: volumes,
+// journals. It is refused while one is alive.
+func (r *Runner) Forget(ctx context.Context, t chat.Task) error {
+	if r.runs.get(t.ID) != nil {
+		return fmt.Errorf("a workspace of this task is alive: %w", chat.ErrRefused)
+	}
+	n := &run{r: r, id: t.ID}
+	errs := []error{
+		r.c.Engine.RemoveVolume(ctx, n.volume()),
+		r.c.Engine.RemoveVolume(ctx, n.home()),
+	}
+	for i := range t.Workspace {
+		t.Workspace = i + 1
+		errs = append(errs, os.RemoveAll(r.dir(t)))
+	}
+	return errors.Join(errs...)
+}

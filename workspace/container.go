@@ -1,0 +1,169 @@
+package workspace
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/samnode/samnode/workspace/docker"
+	"github.com/samnode/samnode/workspace/shim"
+)
+
+// Names of what outlives a workspace, by task: the next workspace on this
+// machine goes on with them.
+func (n *run) volume() string { return "samnode-work-" + strings.ToLower(string(n.id)) }
+func (n *run) home() string   { return "samnode-home-" + strings.ToLower(string(n.id)) }
+
+func (n *run) labels() map[string]string {
+	return map[string]string{docker.LabelTask: string(n.id), docker.LabelWorkspace: strconv.Itoa(n.number)}
+}
+
+// startContainer makes and starts the container and waits for its shim.
+func (n *run) startContainer(ctx context.Context, image string) error {
+	shimDir := filepath.Join(n.dir, "shim")
+	if err := own(shimDir); err != nil {
+		return err
+	}
+	spec := docker.Spec{
+		Name: n.name, Image: image, Labels: n.labels(),
+		Cmd: []string{inBinary, "shim",
+			"--socket", filepath.Join(inShim, "shim.sock"), "--journal", filepath.Join(inShim, "journal"),
+			"--forward", modelAddr + "=" + inBroker + "/model.sock",
+			"--forward", gitAddr + "=" + inBroker + "/git.sock",
+			"--forward", egressAddr + "=" + inBroker + "/egress.sock"},
+		Dir: inWorkspaces, Volume: n.volume(), Home: n.home(),
+		Binds: []docker.Bind{
+			{Host: n.r.c.Binary, Container: inBinary, ReadOnly: true},
+			{Host: shimDir, Container: inShim},
+			{Host: filepath.Join(n.dir, "broker"), Container: inBroker, ReadOnly: true},
+			{Host: n.repo.Path(), Container: n.repo.Path(), ReadOnly: true},
+		},
+		CPUs: n.r.c.CPUs, Memory: n.r.c.Memory,
+	}
+	if _, err := os.Stat(n.r.c.Agents); err == nil {
+		spec.Binds = append(spec.Binds, docker.Bind{Host: n.r.c.Agents, Container: inAgents, ReadOnly: true})
+	}
+	for _, v := range []string{spec.Volume, spec.Home} {
+		if err := n.r.c.Engine.CreateVolume(ctx, v, map[string]string{docker.LabelTask: string(n.id)}); err != nil {
+			return fmt.Errorf("making the volume: %w", err)
+		}
+	}
+	if _, err := n.r.c.Engine.Create(ctx, spec); err != nil {
+		return fmt.Errorf("making the container: %w", err)
+	}
+	if err := n.r.c.Engine.Start(ctx, n.name); err != nil {
+		return fmt.Errorf("starting the container: %w", err)
+	}
+	return n.dialShim(ctx)
+}
+
+// own makes a folder that the workspace's user may write.
+func own(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("making the workspace's folder: %w", err)
+	}
+	if os.Geteuid() == docker.UID {
+		return nil
+	}
+	if err := os.Chown(dir, docker.UID, docker.UID); err != nil {
+		return fmt.Errorf("giving the workspace its folder (samnode runs as root or as uid %d): %w", docker.UID, err)
+	}
+	return nil
+}
+
+// dialShim waits until the shim answers, or the container has ended.
+func (n *run) dialShim(ctx context.Context) error {
+	for {
+		c, err := shim.Dial(ctx, filepath.Join(n.dir, "shim", "shim.sock"))
+		if err == nil {
+			n.mu.Lock()
+			n.shim = c
+			n.mu.Unlock()
+			return nil
+		}
+		st, serr := n.r.c.Engine.Inspect(ctx, n.name)
+		if serr != nil {
+			return fmt.Errorf("looking at the container: %w", serr)
+		}
+		if !st.Running {
+			return n.died(ctx, st)
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for the shim: %w", errors.Join(err, context.Cause(ctx)))
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// died says why a container does not run, with the last that it printed.
+func (n *run) died(ctx context.Context, st docker.State) error {
+	logs, err := n.r.c.Engine.Logs(ctx, n.name, 20)
+	why := fmt.Errorf("the container ended with code %d %s", st.ExitCode, st.Error)
+	if st.OOMKilled {
+		why = fmt.Errorf("the container was killed: it used more memory than its limit")
+	}
+	return withLines(errors.Join(why, err), logs)
+}
+
+// attach finds the workspace of an earlier run under this lease: its container
+// runs, its shim answers and its agent is alive.
+func (n *run) attach() bool {
+	st, err := n.r.c.Engine.Inspect(n.ctx, n.name)
+	if err != nil || !st.Running {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(n.ctx, 5*time.Second)
+	defer cancel()
+	if err := n.dialShim(ctx); err != nil {
+		n.log.Warn("attaching to the workspace; it is prepared again", "err", err)
+		return false
+	}
+	info, err := n.shim.Hello(ctx)
+	return err == nil && info.Running
+}
+
+// teardown removes the container. The volumes stay for the next workspace.
+func (n *run) teardown() {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(n.ctx), time.Minute)
+	defer cancel()
+	n.mu.Lock()
+	c := n.shim
+	n.shim = nil
+	n.mu.Unlock()
+	if c != nil {
+		if err := n.saveWork(ctx, c); err != nil {
+			n.log.Warn("committing work in progress before the end", "err", err)
+		}
+	}
+	if err := n.r.c.Engine.Stop(ctx, n.name, 5*time.Second); err != nil {
+		n.log.Warn("stopping the container", "err", err)
+	}
+	if err := n.r.c.Engine.Remove(ctx, n.name); err != nil {
+		n.log.Warn("removing the container; the next start of the node tries again", "err", err)
+	}
+}
+
+// sweep removes the containers of leases that this node does not hold any
+// more: it was away when they ended.
+func (r *Runner) sweep(ctx context.Context) error {
+	left, err := r.c.Engine.List(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("listing containers: %w", err)
+	}
+	var errs []error
+	for _, st := range left {
+		t, err := r.c.Board.Task(st.Labels[docker.LabelTask])
+		if err == nil && t.Lease != nil && t.Lease.Node == r.c.Node && strconv.Itoa(t.Workspace) == st.Labels[docker.LabelWorkspace] {
+			continue
+		}
+		r.c.Logger.Info("removing a container whose lease ended", "container", st.Name)
+		errs = append(errs, r.c.Engine.Remove(ctx, st.ID))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,206 @@
+package workspace
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/samnode/samnode/chat"
+	"github.com/samnode/samnode/workspace/acp"
+	"github.com/samnode/samnode/workspace/agents"
+	"github.com/samnode/samnode/workspace/shim"
+)
+
+// silence is how long an open turn may be without output before the chat says
+// so. It is told as a fact; nothing is stopped for it.
+const silence = 5 * time.Minute
+
+// converse talks with the agent until the lease or the node ends.
+func (n *run) converse() error {
+	drv, err := acp.NewDriver(acp.Config{
+		Link: link{n},
+		Conversation: acp.ConversationConfig{
+			Workspace: n.number, Agent: n.agent.Title, Secret: secretOf(n.agent), Metered: n.agent.Provider != "",
+		},
+		Cwd: n.space.Dir, Modes: n.agent.Modes, Log: n.log,
+	})
+	if err != nil {
+		return failAt(chat.StepAgent, err)
+	}
+	n.drv = drv
+	n.batch = acp.NewBatcher(n.task.Cursor, n.logItems)
+	g, ctx := errgroup.WithContext(n.ctx)
+	caught := make(chan struct{}) // closed when the journal was read to where it was
+	g.Go(func() error { return n.readJournal(ctx, caught) })
+	g.Go(func() error { return ignoreEnd(ctx, n.batch.Run(ctx)) })
+	g.Go(func() error { return ignoreEnd(ctx, drv.Serve(ctx)) })
+	g.Go(func() error { return ignoreEnd(ctx, drv.Watch(ctx, silence, n.tellSilence)) })
+	g.Go(func() error {
+		select {
+		case <-caught:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		drv.Live()
+		return n.drive(ctx)
+	})
+	return g.Wait()
+}
+
+// logItems puts what the records of a batch made into the log. It is repeated
+// until the log has it: the cursor makes a second time harmless.
+func (n *run) logItems(ctx context.Context, b acp.Batch) error {
+	op := chat.Op{Items: &chat.Items{Task: n.id, Token: n.token, Workspace: n.number, From: b.From, Upto: b.Upto, Items: b.Items}}
+	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
+		_, err := n.r.c.Board.Do(ctx, n.r.author(), "", op)
+		if err == nil || ctx.Err() != nil || errors.Is(err, chat.ErrStale) || errors.Is(err, chat.ErrRefused) || errors.Is(err, chat.ErrInvalid) {
+			return err
+		}
+		n.log.Warn("logging items; trying again", "err", err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+		}
+	}
+}
+
+// note says something in the chat in this node's name. A note that the log
+// does not take is in the node's own log only.
+func (n *run) note(ctx context.Context, level, text, detail string) {
+	item := chat.Item{ID: ulid.Make().String(), Kind: chat.KindStatus, Level: level, Text: text, Detail: detail, Closed: true}
+	if level == "error" {
+		item.Kind, item.Level = chat.KindError, ""
+	}
+	op := chat.Op{Note: &chat.Note{Task: n.id, Token: n.token, Item: item}}
+	if _, err := n.r.c.Board.Do(ctx, n.r.author(), "", op); err != nil && ctx.Err() == nil {
+		n.log.Warn("saying it in the chat", "text", text, "err", err)
+	}
+}
+
+// secretOf is the secret that a person sets first for an agent.
+func secretOf(a agents.Agent) string {
+	if len(a.Secrets) == 0 {
+		return ""
+	}
+	return a.Secrets[0]
+}
+
+// ignoreEnd drops the error of a helper that ended because its context did.
+func ignoreEnd(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// link is the way to the agent's stdin.
+type link struct{ n *run }
+
+func (l link) Send(ctx context.Context, id string, line []byte) (uint64, bool, error) {
+	c, err := l.n.client()
+	if err != nil {
+		return 0, false, err
+	}
+	return c.Send(ctx, id, line)
+}
+
+func (n *run) client() (*shim.Client, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.shim == nil {
+		return nil, ErrNoWorkspace
+	}
+	return n.shim, nil
+}
+
+// readJournal feeds every record to the driver, from the first on, and what is
+// above the log's cursor into the log. It survives the shim's end: a container
+// that was stopped by others is started again.
+func (n *run) readJournal(ctx context.Context, caught chan struct{}) error {
+	next := uint64(1)
+	for {
+		err := n.readFrom(ctx, &next, caught)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		n.log.Warn("lost the shim", "err", err)
+		if err := n.revive(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+func (n *run) readFrom(ctx context.Context, next *uint64, caught chan struct{}) error {
+	c, err := n.client()
+	if err != nil {
+		return err
+	}
+	info, err := c.Hello(ctx)
+	if err != nil {
+		return fmt.Errorf("greeting the shim: %w", err)
+	}
+	reached := func() {
+		if *next > info.Last {
+			select {
+			case <-caught:
+			default:
+				close(caught)
+			}
+		}
+	}
+	reached()
+	return c.Records(ctx, *next, func(records []shim.Record) error {
+		for _, r := range records {
+			items, err := n.drv.Feed(acp.Record{Seq: r.Seq, At: r.At, Dir: string(r.Dir), ID: r.ID, Run: r.Run, Data: r.Data, Size: r.Size})
+			if err != nil {
+				return fmt.Errorf("reading the journal: %w", err)
+			}
+			if err := n.batch.Add(ctx, r.Seq, items); err != nil {
+				return err
+			}
+			*next = r.Seq + 1
+		}
+		reached()
+		return nil
+	})
+}
+
+// revive brings a workspace back whose shim went away: Docker was restarted,
+// the container was stopped, or memory ran out. The volumes and the journal
+// are as they were; the agent is started again when there is something to say.
+func (n *run) revive(ctx context.Context) error {
+	n.mu.Lock()
+	n.shim = nil
+	n.mu.Unlock()
+	ctx, cancel := context.WithTimeoutCause(ctx, 5*time.Minute, errors.New("the workspace's container did not come back in 5 minutes"))
+	defer cancel()
+	for wait := 200 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
+		st, err := n.r.c.Engine.Inspect(ctx, n.name)
+		if err == nil && !st.Running {
+			err = n.r.c.Engine.Start(ctx, n.name)
+		}
+		if err == nil {
+			err = n.dialShim(ctx)
+		}
+		if err == nil {
+			n.note(ctx, "warn", "The workspace's container stopped and was started again.", "")
+			return nil
+		}
+		if ctx.Err() != nil {
+			return errors.Join(context.Cause(ctx), err)
+		}
+		n.log.Warn("bringing the workspace back; trying again", "err", err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+		}
+	}
+}
+
+func (n *run) tellSilence(since time.Time) {
+	n.note(n.ctx, "warn", fmt.Sprintf("No output for %s. The agent still runs; Stop ends the turn.", time.Since(since).Round(time.Minute)), "")
+}

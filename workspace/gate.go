@@ -1,0 +1,95 @@
+package workspace
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"github.com/samnode/samnode/chat"
+	"github.com/samnode/samnode/workspace/broker"
+	"github.com/samnode/samnode/workspace/git"
+)
+
+// openBroker opens the workspace's way out: models, git, the web.
+func (n *run) openBroker() error {
+	b, err := broker.Open(n.ctx, broker.Config{
+		Dir:      filepath.Join(n.dir, "broker"),
+		Stale:    n.stale,
+		Key:      n.key,
+		Upstream: n.r.c.Upstream,
+		Spent:    n.spent,
+		Budget:   n.budget,
+		Git: n.repo.Handler(git.Access{
+			Branch: n.task.Branch, Auth: n.forge.Auth, Stale: n.stale,
+			Refused: func(what, why string) {
+				n.note(n.ctx, "warn", "Push refused: "+what, why)
+			},
+		}),
+		Egress:  n.egress,
+		Refused: n.refused,
+		Logger:  n.log,
+	})
+	n.broker = b
+	return err
+}
+
+// key finds the secret that opens a provider's API.
+func (n *run) key(ctx context.Context, provider string) (broker.Credential, error) {
+	for _, s := range credential(provider) {
+		value, err := n.r.c.Secret(ctx, n.project.ID, s.name)
+		if err == nil {
+			return broker.Credential{Value: value, Kind: s.kind}, nil
+		}
+		if !errors.Is(err, chat.ErrNotFound) {
+			return broker.Credential{}, err
+		}
+	}
+	return broker.Credential{}, broker.ErrNoKey
+}
+
+// spent counts a finished model call.
+func (n *run) spent(u chat.Usage) {
+	n.insist(chat.Op{Note: &chat.Note{Task: n.id, Token: n.token, Item: chat.Item{Usage: &u}}})
+}
+
+// budget is what the task may still spend, as the state says now.
+func (n *run) budget() (left int64, limited bool) {
+	t, err := n.r.c.Board.Task(string(n.id))
+	if err != nil {
+		return 0, true // a task that is gone spends nothing
+	}
+	limit := t.Budget
+	if p, err := n.r.c.Board.Project(string(t.Project)); err == nil && limit == 0 {
+		limit = p.Budget
+	}
+	return limit - t.Usage.Cost, limit > 0
+}
+
+// egress is asked per connection: an owner changes it while the agent runs.
+func (n *run) egress() (chat.Egress, []string) {
+	p, err := n.r.c.Board.Project(string(n.project.ID))
+	if err != nil {
+		return chat.EgressNone, nil
+	}
+	return p.Egress, p.Allow
+}
+
+// refused says in the chat what the broker did not let out. A budget that is
+// used up is a question to a person.
+func (n *run) refused(r broker.Refusal) {
+	if r.Kind != broker.KindBudget {
+		n.note(n.ctx, "warn", r.Why, r.Todo)
+		return
+	}
+	t, err := n.r.c.Board.Task(string(n.id))
+	if err != nil {
+		return // the task is gone, nobody is to be asked
+	}
+	id := fmt.Sprintf("budget-%d", t.Usage.Cost)
+	n.insist(chat.Op{Note: &chat.Note{Task: n.id, Token: n.token, Item: chat.Item{ID: id, Kind: chat.KindAsk, Ask: &chat.Ask{
+		ID: id, Kind: chat.AskBudget, Title: "The budget is used up", Detail: r.Why + "\n" + r.Todo,
+		Options: []chat.AskOption{{ID: "raise", Name: "Raise the budget"}, {ID: "stop", Name: "Stop"}},
+		Fields:  []chat.AskField{{Name: "budget", Label: "New limit of this task, in millionths of a US dollar", Type: "number"}},
+	}}}})
+}

@@ -1,0 +1,327 @@
+package workspace
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/samnode/samnode/chat"
+	"github.com/samnode/samnode/workspace/agents"
+	"github.com/samnode/samnode/workspace/devcontainer"
+	"github.com/samnode/samnode/workspace/git"
+	"github.com/samnode/samnode/workspace/shim"
+)
+
+// plan is what is known of a workspace before its container is made.
+type plan struct {
+	image string
+	dev   *devcontainer.Result // nil: the base image
+}
+
+// look finds out what a run needs to know, whether it prepares or attaches.
+func (n *run) look() error {
+	agent, err := agents.Lookup(n.task.Agent)
+	if err != nil {
+		return failAt(chat.StepAgent, err)
+	}
+	n.agent = agent
+	n.space = git.Workspace{
+		URL: n.repo.URL(), Mirror: n.repo.Path(), Proxy: "http://" + gitAddr + "/",
+		Base: n.task.Base, Branch: n.task.Branch,
+		Dir:    inWorkspaces + "/" + n.project.Name,
+		Author: Author(n.task.Author.Person),
+	}
+	n.env = n.spaceEnv()
+	return nil
+}
+
+// Author is a person as git writes one: a login without an address gets one
+// that leads nowhere.
+func Author(p chat.Person) git.Author {
+	name, _, _ := strings.Cut(string(p), "@")
+	if name == "" {
+		name = "samnode"
+	}
+	email := string(p)
+	if !strings.Contains(email, "@") {
+		email = name + "@samnode.invalid"
+	}
+	return git.Author{Name: name, Email: email}
+}
+
+// spaceEnv is what every process of the workspace gets: the ways to git and to
+// the web.
+func (n *run) spaceEnv() []string {
+	proxy := "http://" + egressAddr
+	env := append(n.space.Env(),
+		"HTTP_PROXY="+proxy, "HTTPS_PROXY="+proxy, "http_proxy="+proxy, "https_proxy="+proxy,
+		"NO_PROXY=localhost,127.0.0.1,::1", "no_proxy=localhost,127.0.0.1,::1",
+		"SAMNODE_TASK="+string(n.id), "SAMNODE_BRANCH="+n.task.Branch)
+	return append(env, n.devEnv...)
+}
+
+// prepare makes the workspace. Each step can be repeated: what an earlier try
+// left is used or replaced.
+func (n *run) prepare() error {
+	var p plan
+	err := n.step(chat.StepMirror, func(ctx context.Context, progress func(string)) (string, error) {
+		return n.mirror(ctx, progress)
+	})
+	if err == nil {
+		err = n.step(chat.StepImage, func(ctx context.Context, progress func(string)) (note string, err error) {
+			p, note, err = n.image(ctx, progress)
+			return note, err
+		})
+	}
+	if err == nil {
+		err = n.step(chat.StepContainer, func(ctx context.Context, _ func(string)) (string, error) {
+			return "", n.startContainer(ctx, p.image)
+		})
+	}
+	if err == nil {
+		err = n.step(chat.StepClone, n.clone)
+	}
+	if err == nil && p.dev != nil && len(p.dev.Hooks) > 0 {
+		err = n.step(chat.StepHooks, func(ctx context.Context, progress func(string)) (string, error) {
+			return n.hooks(ctx, p.dev.Hooks, progress)
+		})
+	}
+	return err
+}
+
+// mirror brings the machine's mirror up to date and settles the base branch.
+func (n *run) mirror(ctx context.Context, progress func(string)) (string, error) {
+	if err := n.repo.Fetch(ctx, n.forge.Auth, progress); err != nil {
+		return "", err
+	}
+	base := n.task.Base
+	if base == "" {
+		base = n.project.Branch
+	}
+	if base == "" {
+		var err error
+		if base, err = n.repo.DefaultBranch(ctx); err != nil {
+			return "", err
+		}
+	}
+	tip, err := n.repo.Tip(ctx, base)
+	switch {
+	case errors.Is(err, git.ErrEmpty):
+		tip = "the repository is empty"
+	case err != nil:
+		return "", err
+	}
+	n.task.Base, n.space.Base = base, base
+	if err := n.do(chat.Op{Session: &chat.Session{Task: n.id, Token: n.token, Base: base}}); err != nil {
+		return "", fmt.Errorf("recording the base branch: %w", err)
+	}
+	return fmt.Sprintf("%s at %.12s", base, tip), nil
+}
+
+// image settles what the container runs: the repository's dev container if it
+// has one, else the base image.
+func (n *run) image(ctx context.Context, progress func(string)) (plan, string, error) {
+	rev := n.space.Branch
+	if _, err := n.repo.Tip(ctx, rev); err != nil {
+		rev = n.space.Base
+	}
+	has, err := n.hasDevcontainer(ctx, rev)
+	if err != nil {
+		return plan{}, "", err
+	}
+	if has {
+		return n.buildDevcontainer(ctx, rev, progress)
+	}
+	ok, _, err := n.r.c.Engine.HasImage(ctx, n.r.c.Image)
+	if err != nil {
+		return plan{}, "", err
+	}
+	if !ok {
+		if err := n.r.c.Engine.Pull(ctx, n.r.c.Image, progress); err != nil {
+			return plan{}, "", fmt.Errorf("%w: the base image %s is missing; scripts/image builds it", err, n.r.c.Image)
+		}
+	}
+	return plan{image: n.r.c.Image}, "base image", nil
+}
+
+func (n *run) hasDevcontainer(ctx context.Context, rev string) (bool, error) {
+	for _, path := range []string{".devcontainer", ".devcontainer.json"} {
+		_, err := n.repo.Files(ctx, rev, path)
+		if err == nil {
+			return true, nil
+		}
+		if _, err = n.repo.File(ctx, rev, path, 1); err == nil {
+			return true, nil
+		}
+		if !errors.Is(err, git.ErrNotFound) && !errors.Is(err, git.ErrEmpty) && !errors.Is(err, git.ErrNoBranch) {
+			return false, fmt.Errorf("looking for a dev container: %w", err)
+		}
+	}
+	return false, nil
+}
+
+func (n *run) buildDevcontainer(ctx context.Context, rev string, progress func(string)) (plan, string, error) {
+	checkout := filepath.Join(n.dir, "checkout")
+	if err := errors.Join(os.RemoveAll(checkout), os.MkdirAll(checkout, 0o700)); err != nil {
+		return plan{}, "", fmt.Errorf("making a folder for the build: %w", err)
+	}
+	defer os.RemoveAll(checkout)
+	if err := n.repo.Export(ctx, rev, checkout); err != nil {
+		return plan{}, "", err
+	}
+	found, err := devcontainer.Find(checkout)
+	if err != nil {
+		return plan{}, "", err
+	}
+	if len(found) == 0 {
+		return plan{image: n.r.c.Image}, "base image", nil
+	}
+	b, err := devcontainer.New(devcontainer.Config{Engine: n.r.c.Engine, Dir: n.r.c.Tools, Logger: n.log})
+	if err != nil {
+		return plan{}, "", err
+	}
+	res, err := b.Build(ctx, devcontainer.Request{Checkout: checkout, Config: found[0].Path, Folder: n.space.Dir, ID: "samnode-" + strings.ToLower(string(n.id))}, progress)
+	for _, r := range res.Refused {
+		n.note(ctx, "warn", fmt.Sprintf("%s in %s was left out: %s. The rest was used.", r.What, r.From, r.Why), "")
+	}
+	if err != nil {
+		return plan{}, "", err
+	}
+	if !n.agent.BuiltIn() {
+		if err := n.r.c.Engine.Glibc(ctx, res.Image); err != nil {
+			return plan{}, "", err
+		}
+	}
+	n.devEnv = append(append([]string{}, res.Env...), res.RemoteEnv...)
+	n.env = n.spaceEnv()
+	note := "dev container " + found[0].Path
+	if res.Cached {
+		note += ", cached"
+	}
+	return plan{image: res.Image, dev: &res}, note, nil
+}
+
+// clone brings the volume to the task's branch.
+func (n *run) clone(ctx context.Context, progress func(string)) (string, error) {
+	out, err := n.script(ctx, n.space.Prepare(), progress)
+	if err != nil {
+		return "", err
+	}
+	p, err := git.ParsePrepared(out)
+	if err != nil {
+		return "", err
+	}
+	for _, note := range p.Notes {
+		n.note(ctx, "info", note, "")
+	}
+	return fmt.Sprintf("%s, %s", n.space.Branch, p.State), nil
+}
+
+// script runs a step of git's in the workspace and returns what it printed.
+func (n *run) script(ctx context.Context, s git.Step, progress func(string)) (string, error) {
+	c, err := n.client()
+	if err != nil {
+		return "", err
+	}
+	return n.scriptOn(ctx, c, s, progress)
+}
+
+func (n *run) scriptOn(ctx context.Context, c *shim.Client, s git.Step, progress func(string)) (string, error) {
+	var out bytes.Buffer
+	errs := &lineWriter{fn: progress}
+	_, err := c.Exec(ctx, shim.ExecSpec{
+		Args: s.Argv, Env: append(append([]string{"HOME=" + inHome}, n.space.Env()...), s.Env...), Dir: inWorkspaces,
+		Stdout: &out, Stderr: errs,
+	})
+	errs.flush()
+	if err != nil {
+		return "", fmt.Errorf("running git in the workspace: %w", err)
+	}
+	return out.String(), nil // the exit code says nothing that its lines do not
+}
+
+// hooks runs the dev container's lifecycle commands, in order; the commands of
+// one hook run beside each other.
+func (n *run) hooks(ctx context.Context, hooks []devcontainer.Hook, progress func(string)) (string, error) {
+	c, err := n.client()
+	if err != nil {
+		return "", err
+	}
+	ran := 0
+	for _, h := range hooks {
+		if h.Once && n.number > 1 {
+			continue
+		}
+		progress(h.Name + " of " + h.From)
+		g, ctx := errgroup.WithContext(ctx)
+		for _, cmd := range h.Commands {
+			g.Go(func() error { return n.hook(ctx, c, h, cmd, progress) })
+		}
+		if err := g.Wait(); err != nil {
+			return "", err
+		}
+		ran++
+	}
+	return fmt.Sprintf("%d hooks", ran), nil
+}
+
+func (n *run) hook(ctx context.Context, c *shim.Client, h devcontainer.Hook, cmd devcontainer.Command, progress func(string)) error {
+	w := &lineWriter{fn: progress}
+	code, err := c.Exec(ctx, shim.ExecSpec{Args: cmd.Argv, Env: n.env, Dir: n.space.Dir, Stdout: w, Stderr: w})
+	w.flush()
+	if err != nil {
+		return fmt.Errorf("running %s: %w", h.Name, err)
+	}
+	if code != 0 {
+		return fmt.Errorf("%s of %s ended with code %d", h.Name, h.From, code)
+	}
+	return nil
+}
+
+// lineWriter hands on whole lines; carriage returns end a line, too, as git's
+// and npm's progress does. Safe for the two streams of one command.
+type lineWriter struct {
+	fn   func(string)
+	mu   sync.Mutex
+	rest []byte
+}
+
+var _ io.Writer = (*lineWriter)(nil)
+
+func (w *lineWriter) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.rest = append(w.rest, p...)
+	for {
+		i := bytes.IndexAny(w.rest, "\r\n")
+		if i < 0 {
+			if len(w.rest) > 64<<10 { // no line: show what there is
+				w.emitLocked(len(w.rest))
+			}
+			return len(p), nil
+		}
+		w.emitLocked(i)
+		w.rest = w.rest[1:]
+	}
+}
+
+func (w *lineWriter) emitLocked(n int) {
+	if w.fn != nil && n > 0 {
+		w.fn(string(w.rest[:n]))
+	}
+	w.rest = w.rest[n:]
+}
+
+func (w *lineWriter) flush() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.emitLocked(len(w.rest))
+}

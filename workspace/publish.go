@@ -1,0 +1,188 @@
+package workspace
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/samnode/samnode/chat"
+	"github.com/samnode/samnode/workspace/git"
+	"github.com/samnode/samnode/workspace/shim"
+)
+
+// publish ends a turn: work in progress is committed and pushed, and the pull
+// request is opened or updated. What cannot be published is said in the chat;
+// the commits are on the volume, and the next turn tries again.
+func (n *run) publish(ctx context.Context) error {
+	saved, err := n.save(ctx)
+	if err != nil {
+		n.note(ctx, "error", "The work could not be committed: "+sentence(err), detailOf(err))
+	}
+	change, err := n.measure(ctx, saved)
+	if err != nil {
+		n.note(ctx, "warn", "The change could not be measured: "+sentence(err), detailOf(err))
+	}
+	done := chat.Branch{Task: n.id, Token: n.token, Change: change, Done: true}
+	if saved.Head != "" && !saved.Pushed {
+		n.note(ctx, "error", "The branch was not pushed: "+saved.Reason+". The commits are kept; the next turn pushes them, too.", "")
+	}
+	if saved.Pushed && change.Files > 0 && n.project.Publish != chat.PublishBranch {
+		done.Pull = n.pull(ctx, change)
+	}
+	if change.Files > 0 && change.Head != n.task.Change.Head {
+		n.noteDiff(ctx, change)
+	}
+	return n.refresh(n.do(chat.Op{Branch: &done}))
+}
+
+// noteDiff shows in the stream what the branch is now.
+func (n *run) noteDiff(ctx context.Context, change chat.Change) {
+	item := chat.Item{ID: "diff-" + change.Head, Kind: chat.KindDiff, Diff: &change, Closed: true}
+	op := chat.Op{Note: &chat.Note{Task: n.id, Token: n.token, Item: item}}
+	if _, err := n.r.c.Board.Do(ctx, n.r.author(), "", op); err != nil && ctx.Err() == nil {
+		n.log.Warn("showing the change in the chat", "err", err)
+	}
+}
+
+func detailOf(err error) string {
+	if d, ok := errors.AsType[detailed](err); ok {
+		return tail(d.Detail(), 20)
+	}
+	return ""
+}
+
+// save commits and pushes from the workspace. A push that failed for the
+// network's sake is tried again a few times.
+func (n *run) save(ctx context.Context) (git.Saved, error) {
+	c, err := n.client()
+	if err != nil {
+		return git.Saved{}, err
+	}
+	saved, err := n.saveOn(ctx, c)
+	for try, wait := 1, time.Second; err == nil && saved.Head != "" && !saved.Pushed && try < 3; try, wait = try+1, 3*wait {
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return saved, context.Cause(ctx)
+		}
+		saved, err = n.saveOn(ctx, c)
+	}
+	for _, note := range saved.Notes {
+		n.note(ctx, "warn", note, "")
+	}
+	return saved, err
+}
+
+func (n *run) saveOn(ctx context.Context, c *shim.Client) (git.Saved, error) {
+	message := n.task.Title
+	if n.task.Turn != nil {
+		message = fmt.Sprintf("%s\n\nWork in progress at the end of turn %d.", n.task.Title, n.task.Turn.Number)
+	}
+	out, err := n.scriptOn(ctx, c, n.space.Save(message), nil)
+	if err != nil {
+		return git.Saved{}, err
+	}
+	return git.ParseSaved(out)
+}
+
+// saveWork commits what is there before the workspace ends. The lease is over,
+// so the push is refused by design: the commit waits on the volume.
+func (n *run) saveWork(ctx context.Context, c *shim.Client) error {
+	if n.space.Dir == "" {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	_, err := n.saveOn(ctx, c)
+	return err
+}
+
+// measure compares the branch with its base.
+func (n *run) measure(ctx context.Context, saved git.Saved) (chat.Change, error) {
+	change := n.task.Change
+	change.Pushed = saved.Pushed
+	if saved.Head == "" {
+		return change, nil
+	}
+	head, _, err := n.repo.Head(ctx, n.space.Branch)
+	if errors.Is(err, git.ErrNoBranch) || errors.Is(err, git.ErrEmpty) {
+		return change, nil // nothing was pushed yet
+	}
+	if err != nil {
+		return change, err
+	}
+	stat, err := n.repo.Stat(ctx, n.space.Base, head)
+	if err != nil {
+		return change, err
+	}
+	change.Files, change.Added, change.Removed = stat.Files, stat.Added, stat.Removed
+	change.Base, change.Head = stat.Base, stat.Head
+	return change, nil
+}
+
+// pull opens or updates the task's one pull request.
+func (n *run) pull(ctx context.Context, change chat.Change) *chat.PullRequest {
+	text, err := n.r.PullText(ctx, n.task)
+	if err == nil {
+		text.Draft = n.project.Publish == chat.PublishDraft && !n.ready()
+		t := n.task
+		t.Change = change
+		var pr *chat.PullRequest
+		if pr, err = n.forge.EnsurePull(ctx, t, text); err == nil {
+			return pr
+		}
+	}
+	n.note(ctx, "error", "The pull request was not updated: "+sentence(err), detailOf(err))
+	return nil
+}
+
+// PullText is what a task's pull request says: the task in the person's words,
+// what the agent said last, and where the conversation is.
+func (r *Runner) PullText(ctx context.Context, t chat.Task) (PullText, error) {
+	messages, err := r.c.Board.Messages(ctx, t.ID, 0, 200)
+	if err != nil {
+		return PullText{}, fmt.Errorf("reading the task: %w", err)
+	}
+	var first, last string
+	for _, m := range messages {
+		switch {
+		case m.Kind == chat.KindUser && first == "":
+			first = m.Text
+		case m.Kind == chat.KindAgent:
+			last = m.Text
+		}
+	}
+	return PullText{Title: t.Title, Body: pullBody(first, last, r.link(t.ID))}, nil
+}
+
+// ready says that a pull request need not be a draft any more: the turn ended
+// well and no message waits.
+func (n *run) ready() bool {
+	return len(n.task.Queue) == 0 && n.task.Turn != nil && n.task.Turn.Stop == "end_turn"
+}
+
+// pullBody is the request, the agent's last word and the way back.
+func pullBody(request, last, link string) string {
+	body := quote(request)
+	if last != "" {
+		body += "\n\n" + last
+	}
+	body += "\n\n---\nWritten by an agent under samnode"
+	if link != "" {
+		body += ": " + link
+	}
+	return body + "\n"
+}
+
+func quote(text string) string {
+	return "> " + strings.ReplaceAll(strings.TrimSpace(text), "\n", "\n> ")
+}
+
+func (r *Runner) link(task chat.TaskID) string {
+	if r.c.Link == nil {
+		return ""
+	}
+	return r.c.Link(task)
+}

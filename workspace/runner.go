@@ -1,0 +1,104 @@
+package workspace
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/samnode/samnode/chat"
+)
+
+// runs are the runs of this node by task. The lock covers the map only.
+type runs struct {
+	mu     sync.Mutex
+	byTask map[chat.TaskID]*run
+}
+
+func (rs *runs) get(task chat.TaskID) *run {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	return rs.byTask[task]
+}
+
+func (rs *runs) set(task chat.TaskID, r *run) {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	if r == nil {
+		delete(rs.byTask, task)
+		return
+	}
+	rs.byTask[task] = r
+}
+
+// Run runs every lease of this node until ctx ends. It detaches then: the
+// agents go on under their shims, and the next Run attaches again.
+func (r *Runner) Run(ctx context.Context) error {
+	if err := r.sweep(ctx); err != nil {
+		// What is left over costs disk, not correctness; the engine may be away.
+		r.c.Logger.Warn("clearing what earlier leases left", "err", err)
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	done := make(chan *run)
+	g.Go(func() error { return r.supervise(ctx, g, done) })
+	return g.Wait()
+}
+
+// supervise starts a run for each lease and tells runs what changed.
+func (r *Runner) supervise(ctx context.Context, g *errgroup.Group, done chan *run) error {
+	changes := make(chan []chat.Task)
+	g.Go(func() error {
+		var after uint64
+		for {
+			tasks, index, err := r.c.Board.TasksSince(ctx, after)
+			if err != nil {
+				return fmt.Errorf("watching the tasks: %w", err)
+			}
+			after = index
+			select {
+			case changes <- tasks:
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		}
+	})
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case tasks := <-changes:
+			for _, t := range tasks {
+				r.changed(ctx, g, done, t)
+			}
+		case old := <-done:
+			r.runs.set(old.id, nil)
+			// The task may have a new lease that waited for this end.
+			if t, err := r.c.Board.Task(string(old.id)); err == nil {
+				r.changed(ctx, g, done, t)
+			}
+		}
+	}
+}
+
+// changed tells the task's run, or starts one. A run under an old token is
+// told to end; the new one starts when it has.
+func (r *Runner) changed(ctx context.Context, g *errgroup.Group, done chan *run, t chat.Task) {
+	if old := r.runs.get(t.ID); old != nil {
+		old.tell(t)
+		return
+	}
+	if t.Lease == nil || t.Lease.Node != r.c.Node {
+		return
+	}
+	n := r.newRun(ctx, t)
+	r.runs.set(t.ID, n)
+	g.Go(func() error {
+		n.main()
+		select {
+		case done <- n:
+		case <-ctx.Done():
+		}
+		return nil
+	})
+}

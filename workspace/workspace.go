@@ -1,0 +1,121 @@
+// Package workspace runs leased tasks on this node. For each it makes the
+// container with its volume, clones the repository, starts the agent under the
+// shim, carries what the agent says into the log, and publishes the branch.
+//
+// A task's run holds nothing that the log, the shim's journal and the volume
+// do not hold too: the node can be killed at any moment, and the next run
+// under the same lease attaches and goes on from the last record that is in
+// the log.
+package workspace
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/samnode/samnode/chat"
+	"github.com/samnode/samnode/workspace/broker"
+	"github.com/samnode/samnode/workspace/docker"
+	"github.com/samnode/samnode/workspace/git"
+)
+
+// Why a run ends. ErrLeaseLost is the cause of its context then.
+var (
+	ErrLeaseLost   = errors.New("the lease ended")
+	ErrNoWorkspace = errors.New("no workspace is alive")
+)
+
+// Board is what a run needs of the chat. chat.Room is one.
+type Board interface {
+	// TasksSince blocks until a task changed after that index.
+	TasksSince(ctx context.Context, after uint64) ([]chat.Task, uint64, error)
+	// Do proposes an op and waits until it is applied here. The same id again
+	// is harmless; a refusal wraps one of chat's errors.
+	Do(ctx context.Context, by chat.Author, id string, op chat.Op) (uint64, error)
+	Task(id string) (chat.Task, error)
+	Project(id string) (chat.Project, error)
+	Message(ctx context.Context, task chat.TaskID, id string) (chat.Message, error)
+	Messages(ctx context.Context, task chat.TaskID, before uint64, limit int) ([]chat.Message, error)
+}
+
+// Forge is where a project's repository lives.
+type Forge interface {
+	// Auth returns credentials that are good for at least a few minutes.
+	Auth(ctx context.Context) (git.Auth, error)
+	// EnsurePull opens the task's pull request or updates the one that is
+	// open; a forge without pull requests returns nil.
+	EnsurePull(ctx context.Context, t chat.Task, text PullText) (*chat.PullRequest, error)
+	// PullStatus says how it stands, with a sentence per news since the last
+	// call; nil: nothing new.
+	PullStatus(ctx context.Context, t chat.Task) (*chat.PullRequest, []string, error)
+}
+
+// PullText is what a pull request says.
+type PullText struct {
+	Title, Body string
+	Draft       bool
+}
+
+// Config of a Runner. Every field is needed unless it says otherwise.
+type Config struct {
+	Node   chat.Node
+	Mesh   string // names this mesh's containers; two meshes may share a Docker engine
+	Dir    string // of this node's workspaces; short, for it holds unix sockets
+	Binary string // the samnode program, static, mounted into containers as their init
+	Image  string // base image
+	Agents string // folder of the installed agents, mounted read-only
+	Tools  string // folder of the dev container CLI
+
+	Board   Board
+	Engine  *docker.Engine
+	Mirrors *git.Mirrors
+	Forge   func(chat.Project) (Forge, error)
+	// Secret returns a project's secret, or the mesh's of that name, or an
+	// error that wraps chat.ErrNotFound.
+	Secret func(ctx context.Context, p chat.ProjectID, name string) (string, error)
+	// Upstream replaces a provider's base URL (a gateway, or a test); may be nil.
+	Upstream map[string]string
+	// Link returns the page of a task; for pull requests. May be nil.
+	Link func(chat.TaskID) string
+
+	CPUs   float64 // per workspace; 0: no limit
+	Memory int64   // bytes per workspace; 0: no limit
+	Logger *slog.Logger
+}
+
+// Runner runs this node's leases.
+type Runner struct {
+	c     Config
+	runs  runs
+	since time.Time
+}
+
+// New checks the configuration; Run does the work.
+func New(c Config) (*Runner, error) {
+	if c.Board == nil || c.Engine == nil || c.Mirrors == nil || c.Forge == nil || c.Secret == nil {
+		return nil, errors.New("workspace: incomplete configuration")
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
+	}
+	return &Runner{c: c, runs: runs{byTask: map[chat.TaskID]*run{}}}, nil
+}
+
+func (r *Runner) author() chat.Author { return chat.Author{Node: r.c.Node} }
+
+// credential maps a provider to the secrets that may hold its key, best first.
+func credential(provider string) []struct{ name, kind string } {
+	type s = struct{ name, kind string }
+	switch provider {
+	case "anthropic":
+		return []s{{"CLAUDE_CODE_OAUTH_TOKEN", broker.Bearer}, {"ANTHROPIC_API_KEY", broker.APIKey}}
+	case "openai":
+		return []s{{"OPENAI_API_KEY", broker.Bearer}}
+	case "gemini":
+		return []s{{"GEMINI_API_KEY", broker.APIKey}}
+	default:
+		return nil
+	}
+}
