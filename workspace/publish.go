@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/samnode/samnode/chat"
@@ -124,13 +123,12 @@ func (n *run) measure(ctx context.Context, saved git.Saved) (chat.Change, error)
 
 // pull opens or updates the task's one pull request.
 func (n *run) pull(ctx context.Context, change chat.Change) *chat.PullRequest {
-	text, err := n.r.PullText(ctx, n.task)
+	t := n.task
+	t.Change = change
+	messages, err := n.r.c.Board.Messages(ctx, n.id, 0, recent)
 	if err == nil {
-		text.Draft = n.project.Publish == chat.PublishDraft && !n.ready()
-		t := n.task
-		t.Change = change
 		var pr *chat.PullRequest
-		if pr, err = n.forge.EnsurePull(ctx, t, text); err == nil {
+		if pr, err = n.forge.EnsurePull(ctx, t, messages, n.project.Publish == chat.PublishDraft && !n.ready()); err == nil {
 			return pr
 		}
 	}
@@ -138,51 +136,11 @@ func (n *run) pull(ctx context.Context, change chat.Change) *chat.PullRequest {
 	return nil
 }
 
-// PullText is what a task's pull request says: the task in the person's words,
-// what the agent said last, and where the conversation is.
-func (r *Runner) PullText(ctx context.Context, t chat.Task) (PullText, error) {
-	messages, err := r.c.Board.Messages(ctx, t.ID, 0, 200)
-	if err != nil {
-		return PullText{}, fmt.Errorf("reading the task: %w", err)
-	}
-	var first, last string
-	for _, m := range messages {
-		switch {
-		case m.Kind == chat.KindUser && first == "":
-			first = m.Text
-		case m.Kind == chat.KindAgent:
-			last = m.Text
-		}
-	}
-	return PullText{Title: t.Title, Body: pullBody(first, last, r.link(t.ID))}, nil
-}
+// recent is how many messages a pull request's text is made from.
+const recent = 200
 
 // ready says that a pull request need not be a draft any more: the turn ended
 // well and no message waits.
 func (n *run) ready() bool {
 	return len(n.task.Queue) == 0 && n.task.Turn != nil && n.task.Turn.Stop == "end_turn"
-}
-
-// pullBody is the request, the agent's last word and the way back.
-func pullBody(request, last, link string) string {
-	body := quote(request)
-	if last != "" {
-		body += "\n\n" + last
-	}
-	body += "\n\n---\nWritten by an agent under samnode"
-	if link != "" {
-		body += ": " + link
-	}
-	return body + "\n"
-}
-
-func quote(text string) string {
-	return "> " + strings.ReplaceAll(strings.TrimSpace(text), "\n", "\n> ")
-}
-
-func (r *Runner) link(task chat.TaskID) string {
-	if r.c.Link == nil {
-		return ""
-	}
-	return r.c.Link(task)
 }

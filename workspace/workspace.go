@@ -45,17 +45,12 @@ type Forge interface {
 	// Auth returns credentials that are good for at least a few minutes.
 	Auth(ctx context.Context) (git.Auth, error)
 	// EnsurePull opens the task's pull request or updates the one that is
-	// open; a forge without pull requests returns nil.
-	EnsurePull(ctx context.Context, t chat.Task, text PullText) (*chat.PullRequest, error)
+	// open, with what the messages say; a forge without pull requests returns
+	// nil.
+	EnsurePull(ctx context.Context, t chat.Task, messages []chat.Message, draft bool) (*chat.PullRequest, error)
 	// PullStatus says how it stands, with a sentence per news since the last
 	// call; nil: nothing new.
 	PullStatus(ctx context.Context, t chat.Task) (*chat.PullRequest, []string, error)
-}
-
-// PullText is what a pull request says.
-type PullText struct {
-	Title, Body string
-	Draft       bool
 }
 
 // Config of a Runner. Every field is needed unless it says otherwise.
@@ -77,8 +72,6 @@ type Config struct {
 	Secret func(ctx context.Context, p chat.ProjectID, name string) (string, error)
 	// Upstream replaces a provider's base URL (a gateway, or a test); may be nil.
 	Upstream map[string]string
-	// Link returns the page of a task; for pull requests. May be nil.
-	Link func(chat.TaskID) string
 
 	CPUs   float64 // per workspace; 0: no limit
 	Memory int64   // bytes per workspace; 0: no limit

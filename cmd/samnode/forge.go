@@ -4,45 +4,153 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/samnode/samnode/chat"
 	"github.com/samnode/samnode/workspace"
+	"github.com/samnode/samnode/workspace/forge"
 	"github.com/samnode/samnode/workspace/git"
 )
 
-// forge returns where a project's repository lives, with its secrets.
+// forges remembers the client of each repository: it holds what the forge
+// answered last, so that an unchanged pull request costs nothing to look at.
+// The key carries the credentials, so a changed secret makes a new client.
+type forges struct {
+	mu    sync.Mutex
+	byKey map[string]*forge.GitHub
+}
+
+// forge returns where a project's repository lives, opened with its secrets.
 func (n *node) forge(p chat.Project) (workspace.Forge, error) {
-	return &plainForge{n: n, project: p.ID}, nil
-}
-
-// plainForge is any git remote without pull requests: the page has a compare
-// view with a merge button instead.
-type plainForge struct {
-	n       *node
-	project chat.ProjectID
-}
-
-// Auth takes GIT_USERNAME and GIT_PASSWORD where they are set; ssh and local
-// remotes need none.
-func (f *plainForge) Auth(ctx context.Context) (git.Auth, error) {
-	var a git.Auth
-	for name, to := range map[string]*string{"GIT_USERNAME": &a.Username, "GIT_PASSWORD": &a.Password} {
-		value, err := f.n.secret(ctx, f.project, name)
-		if err != nil && !errors.Is(err, chat.ErrNotFound) {
-			return a, err
-		}
-		*to = value
+	place, ok := forge.Locate(p.Repo)
+	api, enterprise := n.c.GitHub[place.Host]
+	if !ok || place.Host != "github.com" && !enterprise {
+		return n.plain(p)
 	}
-	return a, nil
+	c := forge.Config{URL: p.Repo, API: api, Logger: n.c.Logger}
+	var err error
+	if c.Token, err = n.optional(p.ID, "GITHUB_TOKEN"); err != nil {
+		return nil, err
+	}
+	if c.App, err = n.app(p.ID); err != nil {
+		return nil, err
+	}
+	if strings.HasPrefix(p.Repo, "http") || c.Token != "" || c.App != nil {
+		return n.gitHub(c)
+	}
+	return n.plain(p) // ssh without a token: the host's key pushes, a person opens the pull request
 }
 
-func (f *plainForge) EnsurePull(context.Context, chat.Task, workspace.PullText) (*chat.PullRequest, error) {
+func (n *node) gitHub(c forge.Config) (workspace.Forge, error) {
+	key := fmt.Sprintf("%s %s %s %v", c.URL, c.API, c.Token, c.App)
+	n.forges.mu.Lock()
+	defer n.forges.mu.Unlock()
+	if g := n.forges.byKey[key]; g != nil {
+		return gitHubForge{g, n.link}, nil
+	}
+	g, err := forge.NewGitHub(c)
+	if err != nil {
+		return nil, err
+	}
+	if n.forges.byKey == nil {
+		n.forges.byKey = map[string]*forge.GitHub{}
+	}
+	n.forges.byKey[key] = g
+	return gitHubForge{g, n.link}, nil
+}
+
+// optional returns a secret, or nothing when there is none.
+func (n *node) optional(scope chat.ProjectID, name string) (string, error) {
+	value, err := n.secret(context.Background(), scope, name)
+	if errors.Is(err, chat.ErrNotFound) {
+		return "", nil
+	}
+	return value, err
+}
+
+// app reads the GitHub App's secrets: GITHUB_APP_ID, GITHUB_APP_INSTALLATION
+// and GITHUB_APP_KEY (PEM). Nil when there is none.
+func (n *node) app(scope chat.ProjectID) (*forge.App, error) {
+	values := map[string]string{}
+	for _, name := range []string{"GITHUB_APP_ID", "GITHUB_APP_INSTALLATION", "GITHUB_APP_KEY"} {
+		value, err := n.optional(scope, name)
+		if err != nil {
+			return nil, err
+		}
+		values[name] = value
+	}
+	if values["GITHUB_APP_ID"] == "" {
+		return nil, nil
+	}
+	id, err := strconv.ParseInt(values["GITHUB_APP_ID"], 10, 64)
+	if err != nil {
+		return nil, fmt.Errorf("the secret GITHUB_APP_ID is not a number: %w", err)
+	}
+	installation, err := strconv.ParseInt(values["GITHUB_APP_INSTALLATION"], 10, 64)
+	if err != nil {
+		return nil, fmt.Errorf("the secret GITHUB_APP_INSTALLATION is not a number: %w", err)
+	}
+	return &forge.App{ID: id, Installation: installation, Key: []byte(values["GITHUB_APP_KEY"])}, nil
+}
+
+// plain is any git remote without pull requests: the page has a compare view
+// with a merge button instead. GIT_USERNAME and GIT_PASSWORD open it; ssh and
+// local remotes need none.
+func (n *node) plain(p chat.Project) (workspace.Forge, error) {
+	var a git.Auth
+	var err error
+	if a.Username, err = n.optional(p.ID, "GIT_USERNAME"); err != nil {
+		return nil, err
+	}
+	if a.Password, err = n.optional(p.ID, "GIT_PASSWORD"); err != nil {
+		return nil, err
+	}
+	return plainForge{a}, nil
+}
+
+type plainForge struct{ auth git.Auth }
+
+func (f plainForge) Auth(context.Context) (git.Auth, error) { return f.auth, nil }
+
+func (plainForge) EnsurePull(context.Context, chat.Task, []chat.Message, bool) (*chat.PullRequest, error) {
 	return nil, nil
 }
 
-func (f *plainForge) PullStatus(context.Context, chat.Task) (*chat.PullRequest, []string, error) {
+func (plainForge) PullStatus(context.Context, chat.Task) (*chat.PullRequest, []string, error) {
 	return nil, nil, nil
+}
+
+type gitHubForge struct {
+	g    *forge.GitHub
+	link func(chat.TaskID) string
+}
+
+func (f gitHubForge) Auth(ctx context.Context) (git.Auth, error) { return f.g.Credentials(ctx) }
+
+func (f gitHubForge) EnsurePull(ctx context.Context, t chat.Task, messages []chat.Message, draft bool) (*chat.PullRequest, error) {
+	pr, err := f.g.EnsurePull(ctx, forge.Spec{
+		Head: t.Branch, Base: t.Base, Title: forge.Title(t, messages), Body: forge.Body(t, messages, f.link(t.ID)), Draft: draft,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &pr, nil
+}
+
+func (f gitHubForge) PullStatus(ctx context.Context, t chat.Task) (*chat.PullRequest, []string, error) {
+	st, err := f.g.Status(ctx, t.PullRequest.Number)
+	if err != nil {
+		return nil, nil, err
+	}
+	was, is := *t.PullRequest, st.Pull
+	was.Seen, is.Seen = time.Time{}, time.Time{}
+	if was == is && len(st.Notes) == 0 {
+		return nil, nil, nil
+	}
+	return &st.Pull, st.Notes, nil
 }
 
 // merge merges a task's branch into its base, on the remote.
@@ -85,12 +193,11 @@ func (n *node) openPull(ctx context.Context, t chat.Task, draft bool, by chat.Au
 	if err != nil {
 		return err
 	}
-	text, err := n.runner.PullText(ctx, t)
+	messages, err := n.room.Messages(ctx, t.ID, 0, 200)
 	if err != nil {
 		return err
 	}
-	text.Draft = draft
-	pr, err := forge.EnsurePull(ctx, t, text)
+	pr, err := forge.EnsurePull(ctx, t, messages, draft)
 	if err != nil {
 		return fmt.Errorf("%w: %w", chat.ErrRefused, err)
 	}

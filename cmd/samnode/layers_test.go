@@ -25,7 +25,7 @@ var allowed = map[string][]string{
 	"provision":              {},
 	"ui":                     {"chat"},
 	"ui/api":                 {"chat"},
-	"workspace":              {"chat", "workspace/acp", "workspace/agents", "workspace/broker", "workspace/devcontainer", "workspace/docker", "workspace/forge", "workspace/git", "workspace/shim"},
+	"workspace":              {"chat", "workspace/acp", "workspace/agents", "workspace/broker", "workspace/devcontainer", "workspace/docker", "workspace/git", "workspace/shim"},
 	"workspace/acp":          {"chat"},
 	"workspace/agents":       {"chat"},
 	"workspace/broker":       {"chat"},
