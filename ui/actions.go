@@ -126,11 +126,11 @@ func (s *Server) queueEdit(w http.ResponseWriter, r *http.Request) error {
 	text := normal(r.PostFormValue("text"))
 	return s.act(w, r, func(t chat.Task) (chat.Op, error) {
 		edit := &chat.QueueEdit{Task: t.ID, Message: r.PostFormValue("message"), Text: &text}
-		if r.PostFormValue("remove") != "" {
+		if r.PostFormValue("drop") != "" {
 			edit.Text = nil
 		}
 		return chat.Op{QueueEdit: edit}, nil
-	}, func(v *taskView) { v.Typed = text }, r.PostFormValue("message"), text, r.PostFormValue("remove"))
+	}, func(v *taskView) { v.Typed = text }, r.PostFormValue("message"), text, r.PostFormValue("drop"))
 }
 
 func (s *Server) answer(w http.ResponseWriter, r *http.Request) error {

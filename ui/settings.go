@@ -60,7 +60,7 @@ func (s *Server) secretSet(w http.ResponseWriter, r *http.Request) error {
 		}
 		to = "/p/" + p.Name + "/settings"
 	}
-	err := s.putSecret(r, p.ID, r.PostFormValue("name"), r.PostFormValue("value"), r.PostFormValue("remove") != "")
+	err := s.putSecret(r, p.ID, r.PostFormValue("name"), r.PostFormValue("value"), r.PostFormValue("drop") != "")
 	if err == nil {
 		http.Redirect(w, r, to, http.StatusSeeOther)
 		return nil

@@ -305,7 +305,7 @@ func TestATaskLivesWithoutScripts(t *testing.T) {
 	if got := s.kit.Get(t, task.ID).Queue[0].Text; got != "Only the changelog" {
 		t.Errorf("edited = %q", got)
 	}
-	edit.Set("remove", "1")
+	edit.Set("drop", "1")
 	s.post(t, page+"/queue", edit)
 	if got := s.kit.Get(t, task.ID).Queue; len(got) != 1 {
 		t.Errorf("after removal: queue = %+v", got)
@@ -427,7 +427,7 @@ func TestSecretsAreSetAndNeverShown(t *testing.T) {
 	if body := s.get(t, "/settings").Body.String(); !strings.Contains(body, "GITHUB_TOKEN") || strings.Contains(body, "sealed-bytes") {
 		t.Error("settings show a value, or not the name")
 	}
-	if w := s.post(t, "/settings/secrets", url.Values{"name": {"GITHUB_TOKEN"}, "remove": {"1"}}); w.Code != 303 || len(s.kit.Secrets("")) != 0 {
+	if w := s.post(t, "/settings/secrets", url.Values{"name": {"GITHUB_TOKEN"}, "drop": {"1"}}); w.Code != 303 || len(s.kit.Secrets("")) != 0 {
 		t.Errorf("removing = %d", w.Code)
 	}
 }

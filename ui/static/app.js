@@ -85,8 +85,11 @@ function localTimes(root) {
 
 // --- morph: change a node into another and keep what the person did to it ---
 
+// A form's inputs shadow its properties, and ours have one named "id".
+const idOf = (el) => (el.nodeType === 1 && el.getAttribute("id")) || "";
+
 function morph(a, b) {
-  if (a.nodeType !== b.nodeType || a.nodeName !== b.nodeName || (a.id || "") !== (b.id || "")) {
+  if (a.nodeType !== b.nodeType || a.nodeName !== b.nodeName || idOf(a) !== idOf(b)) {
     a.replaceWith(b);
     return b;
   }
@@ -108,14 +111,14 @@ function morph(a, b) {
   if (a.nodeName === "TIME" && (a.dataset.clock !== undefined || a.dataset.age !== undefined)) return a;
   let at = a.firstChild;
   for (const next of [...b.childNodes]) {
-    if (next.id) {
-      const same = [...a.children].find((c) => c.id === next.id);
+    if (idOf(next)) {
+      const same = [...a.children].find((c) => idOf(c) === idOf(next));
       if (same && same !== at) a.insertBefore(same, at);
       if (same) at = same;
     }
     if (!at) { a.append(next); continue; }
     const after = at.nextSibling;
-    if (next.id && at.id !== next.id) { a.insertBefore(next, at); continue; }
+    if (idOf(next) && idOf(at) !== idOf(next)) { a.insertBefore(next, at); continue; }
     morph(at, next);
     at = after;
   }
@@ -429,7 +432,7 @@ document.addEventListener("submit", async (e) => {
     setTimeout(() => { button.classList.remove("sure"); button.textContent = text; }, 2000);
     return;
   }
-  if (form.id === "composer") {
+  if (form.getAttribute("id") === "composer") { // form.id is the hidden input
     e.preventDefault();
     const box = form.elements.text, text = box.value;
     if (!text.trim()) return;
