@@ -260,7 +260,9 @@ func facts(t chat.Task) []fact {
 		{"workspace", strconv.Itoa(t.Workspace)},
 		{"journal cursor", strconv.FormatUint(t.Cursor, 10)},
 		{"index", strconv.FormatUint(t.Index, 10) + ", seq " + strconv.FormatUint(t.Seq, 10)},
-		{"agent session", t.Session},
+	}
+	if t.Session != "" {
+		f = append(f, fact{"agent session", t.Session})
 	}
 	if l := t.Lease; l != nil {
 		f = append(f, fact{"lease", fmt.Sprintf("token %d, %s, slot %s, granted %s", l.Token, l.Node, l.Slot, absolute(l.Since))})
@@ -269,7 +271,7 @@ func facts(t chat.Task) []fact {
 		f = append(f, fact{"turn", fmt.Sprintf("%d, %s, %s, stop %q", n.Number, n.ID, n.Delivery, n.Stop)})
 	}
 	for _, step := range t.Steps {
-		f = append(f, fact{string(step.Name), fmt.Sprintf("%s, attempt %d, %s", step.State, step.Attempt, step.Log)})
+		f = append(f, fact{string(step.Name), strings.TrimSuffix(fmt.Sprintf("%s, attempt %d, %s", step.State, step.Attempt, step.Log), ", ")})
 	}
 	for i := range f {
 		f[i].Value = visible(f[i].Value)

@@ -98,7 +98,7 @@ func settingsPage(f frame, v settingsView) templ.Component {
 					return templ_7745c5c3_Err
 				}
 			}
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 7, "</select></label> <label class=\"check js\"><input type=\"checkbox\" data-pref=\"letters\"> Single letters work as keys (<kbd>?</kbd> lists them)</label> <label class=\"check js\"><input type=\"checkbox\" data-pref=\"enter\"> Enter sends, Shift+Enter is a new line</label><noscript><p class=\"note\">Theme follows the system without JavaScript.</p></noscript></section><section class=\"card\"><h2>Agents</h2>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 7, "</select></label> <label class=\"check js\"><input type=\"checkbox\" data-pref=\"letters\"> <span>Single letters work as keys: <kbd>?</kbd> lists them</span></label> <label class=\"check js\"><input type=\"checkbox\" data-pref=\"enter\"> Enter sends, Shift+Enter is a new line</label><noscript><p class=\"note\">Theme follows the system without JavaScript.</p></noscript></section><section class=\"card\"><h2>Agents</h2>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -1091,7 +1091,7 @@ func startPage(f frame, v startView) templ.Component {
 						return templ_7745c5c3_Err
 					}
 				case "repo":
-					templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 96, "<p><a class=\"button\" href=\"/projects/new\">Add a repository</a> ")
+					templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 96, "<p class=\"under\"><a class=\"button\" href=\"/projects/new\">Add a repository</a> ")
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
 					}

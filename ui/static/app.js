@@ -184,7 +184,7 @@ function foldRuns() {
       }
       into.append(...loose);
       const n = into.children.length - 1;
-      $("summary", into).innerHTML = '<span class="mark"></span>Explored ' + n + ' files<span class="right"></span><svg class="i chev" viewBox="0 0 16 16" aria-hidden="true"><path d="m6 3 5 5-5 5"/></svg>';
+      $("summary", into).innerHTML = '<span class="ts-completed"><span class="mark"></span></span>Explored ' + n + ' files<span class="right"></span><svg class="i chev" viewBox="0 0 16 16" aria-hidden="true"><path d="m6 3 5 5-5 5"/></svg>';
     }
     run = [];
   };
