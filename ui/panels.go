@@ -278,4 +278,3 @@ func facts(t chat.Task) []fact {
 	}
 	return f
 }
-

@@ -356,7 +356,7 @@ func TestARefusedFormKeepsWhatWasTyped(t *testing.T) {
 		"a mode that does not exist": {page + "/edit", url.Values{"mode": {"god"}}, 422, []string{"there is no mode"}},
 		"a repository that is not": {"/projects/new", url.Values{"name": {"new-one"}, "repo": {"https://nope.example/x"}, "mode": {"ask"}, "publish": {"draft"}, "egress": {"open"}, "budget": {"2.5"}, "allow": {"a.example"}}, 422,
 			[]string{"did not answer", "https://nope.example/x", `value="2.5"`, "a.example", `value="new-one"`}},
-		"a name that is taken": {"/p/web/tasks", url.Values{"text": {""}, "base": {"develop"}}, 422, []string{"Nothing was written", `value="develop"`}},
+		"a name that is taken":  {"/p/web/tasks", url.Values{"text": {""}, "base": {"develop"}}, 422, []string{"Nothing was written", `value="develop"`}},
 		"a merge without forge": {page + "/merge", url.Values{"method": {"squash"}}, 501, []string{"Not available here"}},
 	} {
 		w := s.post(t, c.path, c.form)
