@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -70,6 +71,19 @@ type space struct {
 	refused []string
 	pushed  []string
 	stale   error
+}
+
+// told returns what the door told so far.
+func (s *space) told() (refused, pushed []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.refused), slices.Clone(s.pushed)
+}
+
+func (s *space) setStale(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stale = err
 }
 
 // open opens a door for the task's branch; dir is "" for a fresh disk.

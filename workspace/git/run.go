@@ -53,6 +53,9 @@ func (r *Repo) stream(ctx context.Context, doing string, c command, w io.Writer)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = c.stdin, w, stderr
 	err := cmd.Run()
 	if cmd.Process == nil {
+		if cause := context.Cause(ctx); cause != nil {
+			err = cause
+		}
 		return result{code: -1}, fmt.Errorf("%s: %w", doing, err)
 	}
 	stderr.flush()

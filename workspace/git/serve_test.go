@@ -39,7 +39,8 @@ func TestPushReachesTheRemote(t *testing.T) {
 	if got, pushed, err := s.repo.Head(t.Context(), task); got != id || !pushed || err != nil {
 		t.Errorf("Head = %s, %v, %v", got, pushed, err)
 	}
-	if diff := cmp.Diff([]string{id}, s.pushed); diff != "" {
+	_, pushes := s.told()
+	if diff := cmp.Diff([]string{id}, pushes); diff != "" {
 		t.Errorf("Pushed (-want +got):\n%s", diff)
 	}
 	if out := gittest.Git(t, s.repo.Path(), "for-each-ref", "refs/samnode"); out != "" {
@@ -84,12 +85,12 @@ func TestPushesThatAreRefused(t *testing.T) {
 		{"another repository", []string{"push", strings.TrimSuffix(s.URL, ".git") + "-2.git", "HEAD"}, "only this task's repository is served here"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			before := len(s.refused)
+			before, _ := s.told()
 			out, err := s.git(c.args...)
 			if err == nil || !strings.Contains(out, c.want) {
 				t.Errorf("%v\nsaid %s\nwant %s", err, out, c.want)
 			}
-			if len(s.refused) == before {
+			if after, _ := s.told(); len(after) == len(before) {
 				t.Error("Refused was not told")
 			}
 		})
@@ -141,8 +142,8 @@ func TestPushLargerThanAllowed(t *testing.T) {
 	if out, err := s.git("push", "origin", "HEAD"); err == nil || s.tip(task) != "" {
 		t.Errorf("a push over the limit went through: %s", out)
 	}
-	if len(s.refused) == 0 || !strings.Contains(s.refused[0], "larger than") {
-		t.Errorf("refused = %q", s.refused)
+	if refused, _ := s.told(); len(refused) == 0 || !strings.Contains(refused[0], "larger than") {
+		t.Errorf("refused = %q", refused)
 	}
 }
 
@@ -218,7 +219,7 @@ func TestStaleLeaseDoesNothing(t *testing.T) {
 	t.Parallel()
 	s := seeded(t, nil)
 	s.commit("src/a.txt", "b\n")
-	s.stale = errors.New("the lease of this workspace ended")
+	s.setStale(errors.New("the lease of this workspace ended"))
 	for _, args := range [][]string{{"push", "origin", "HEAD"}, {"fetch", "origin"}} {
 		if out, err := s.git(args...); err == nil || !strings.Contains(out, "samnode: the lease of this workspace ended") {
 			t.Errorf("git %v: %v %s", args, err, out)

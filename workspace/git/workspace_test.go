@@ -246,14 +246,14 @@ func TestPrepareCutAnywhere(t *testing.T) {
 	s.Dir = filepath.Join(t.TempDir(), "widget")
 	// Killed after growing times, until one gets to its end by itself.
 	for i := 0; ; i++ {
-		if i == 60 {
+		if i == 100 {
 			t.Fatal("never got to the end")
 		}
 		step := s.Prepare()
 		ctx, cancel := context.WithCancel(t.Context())
 		cmd := exec.CommandContext(ctx, step.Argv[0], step.Argv[1:]...)
 		cmd.Env = append(workspaceEnv(s.Workspace), step.Env...)
-		timer := time.AfterFunc(time.Duration(i)*8*time.Millisecond, cancel)
+		timer := time.AfterFunc(time.Duration(i)*8*time.Millisecond+time.Duration(max(0, i-60))*time.Second/2, cancel)
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 		cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 		out, err := cmd.Output()
@@ -306,7 +306,8 @@ func TestPrepareSaysWhatIsWrong(t *testing.T) {
 	if _, err := ParsePrepared(s.run(s.Prepare())); err == nil || !strings.Contains(err.Error(), "no branch never") {
 		t.Errorf("no such base: %v", err)
 	}
-	s.Base, s.stale = "main", os.ErrDeadlineExceeded
+	s.Base = "main"
+	s.setStale(os.ErrDeadlineExceeded)
 	_, err := ParsePrepared(s.run(s.Prepare()))
 	if err == nil || !strings.Contains(err.Error(), "fetching") {
 		t.Errorf("a stale lease: %v", err)
