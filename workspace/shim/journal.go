@@ -51,7 +51,7 @@ type Note struct {
 // The events of notes.
 const (
 	EventStarted  = "started"  // the agent's process runs; ID is that of Start
-	EventExited   = "exited"   // the agent's process ended and its output is complete
+	EventExited   = "exited"   // the agent's process ended and its output is complete; with a Text when a later shim says it for one that was killed
 	EventUnsent   = "unsent"   // the line of Send ID may not have reached the agent's stdin whole
 	EventRepaired = "repaired" // the journal had a torn or damaged part
 	EventLost     = "lost"     // stands for one record that damage took

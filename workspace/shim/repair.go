@@ -18,6 +18,7 @@ type found struct {
 	last  uint64
 	size  int64 // of the sound part
 	run   int
+	open  bool              // run has no EventExited: the shim died before or with it
 	ids   map[string]uint64 // of "in" records: their seq
 	lost  map[string]bool   // ids with an EventUnsent
 	index []mark
@@ -33,7 +34,9 @@ const markEvery = 64 << 10
 
 func (s *found) add(r Record, off, end int64) {
 	s.last, s.size = r.Seq, end
-	s.run = max(s.run, r.Run)
+	if r.Run > s.run {
+		s.run, s.open = r.Run, true
+	}
 	if len(s.index) == 0 || off-s.index[len(s.index)-1].off >= markEvery {
 		s.index = append(s.index, mark{r.Seq, off})
 	}
@@ -43,8 +46,11 @@ func (s *found) add(r Record, off, end int64) {
 			s.ids[r.ID] = r.Seq
 		}
 	case Notes:
-		if n, ok := r.Note(); ok && n.Event == EventUnsent {
+		switch n, _ := r.Note(); {
+		case n.Event == EventUnsent:
 			s.lost[r.ID] = true
+		case n.Event == EventExited && r.Run == s.run:
+			s.open = false
 		}
 	}
 }

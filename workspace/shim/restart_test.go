@@ -109,6 +109,21 @@ func TestShimIsKilled(t *testing.T) {
 	if n := len(notes(all, EventRepaired)); n != 5 {
 		t.Errorf("%d repairs are noted, want 5", n)
 	}
+	ends := 0
+	for i, rec := range all { // each life's end is the last word of its run
+		if !exited(rec) {
+			continue
+		}
+		if n, _ := rec.Note(); rec.Run != ends+1 || n.Code != -1 || n.Text == "" {
+			t.Errorf("end %d is %+v of run %d", ends+1, n, rec.Run)
+		}
+		if ends++; i+1 < len(all) && all[i+1].Run == rec.Run && all[i+1].Dir != Notes {
+			t.Errorf("run %d speaks after its end: %+v", rec.Run, all[i+1])
+		}
+	}
+	if ends != 5 {
+		t.Errorf("%d ends are noted, want 5", ends)
+	}
 	in := of(all, In)
 	if want := []string{"prompt0", "prompt1", "prompt2", "prompt3", "prompt4"}; !slices.Equal(in, want) {
 		t.Errorf("lines in = %q, want %q", in, want)

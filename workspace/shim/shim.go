@@ -145,6 +145,11 @@ func Main(ctx context.Context, c Config) error {
 			return errors.Join(err, j.Close())
 		}
 	}
+	if s.open { // its agent cannot have outlived the container
+		if _, err := j.appendNote(ctx, s.run, "", Note{Event: EventExited, Code: -1, Text: "its workspace was stopped"}); err != nil {
+			return errors.Join(err, j.Close())
+		}
+	}
 	p := newProcs(c.Logger)
 	defer p.Close()
 	srv := &server{
