@@ -113,7 +113,14 @@ func (n *run) followTurn(ctx context.Context, t chat.Task) error {
 	n.drv.See(func(c *acp.Conversation) { turn, known = c.TurnOf(t.Turn.ID) })
 	set := chat.TurnSet{Task: n.id, Token: n.token, Turn: t.Turn.ID, Delivery: turn.Delivery}
 	switch {
-	case known && turn.Delivery == chat.Unknown, known && turn.Delivery == chat.Delivered && t.Turn.Delivery == chat.Sent:
+	case known && turn.Delivery == chat.Unknown:
+		// The agent died on it: keep what it did, and let a person decide.
+		op := n.keep(ctx)
+		if err := n.do(chat.Op{Branch: &op}); err != nil {
+			return err
+		}
+		return n.refresh(n.do(chat.Op{TurnSet: &set}))
+	case known && turn.Delivery == chat.Delivered && t.Turn.Delivery == chat.Sent:
 		return n.refresh(n.do(chat.Op{TurnSet: &set}))
 	case turn.Open() && time.Since(turn.Began) > chat.DeadlineTurn:
 		n.note(ctx, "warn", fmt.Sprintf("The turn ran for %s and was ended: that is the limit of one turn.", chat.DeadlineTurn), "")

@@ -21,9 +21,9 @@ func (n *run) openBroker() error {
 		Spent:    n.spent,
 		Budget:   n.budget,
 		Git: n.repo.Handler(git.Access{
-			Branch: n.task.Branch, Auth: n.forge.Auth, Stale: n.stale,
+			Branch: n.task.Branch, Auth: n.forge.Auth, Stale: n.stale, Rewrite: true,
 			Refused: func(what, why string) {
-				n.note(n.ctx, "warn", "Push refused: "+what, why)
+				n.note(n.ctx, "warn", fmt.Sprintf("Git was refused: %s (%s).", what, why), "")
 			},
 		}),
 		Egress:  n.egress,

@@ -15,6 +15,16 @@ import (
 // request is opened or updated. What cannot be published is said in the chat;
 // the commits are on the volume, and the next turn tries again.
 func (n *run) publish(ctx context.Context) error {
+	op := n.keep(ctx)
+	op.Done = true
+	if op.Change.Pushed && op.Change.Files > 0 && n.project.Publish != chat.PublishBranch {
+		op.Pull = n.pull(ctx, op.Change)
+	}
+	return n.refresh(n.do(chat.Op{Branch: &op}))
+}
+
+// keep commits and pushes what is there, and says what is to be known of it.
+func (n *run) keep(ctx context.Context) chat.Branch {
 	saved, err := n.save(ctx)
 	if err != nil {
 		n.note(ctx, "error", "The work could not be committed: "+sentence(err), detailOf(err))
@@ -23,17 +33,13 @@ func (n *run) publish(ctx context.Context) error {
 	if err != nil {
 		n.note(ctx, "warn", "The change could not be measured: "+sentence(err), detailOf(err))
 	}
-	done := chat.Branch{Task: n.id, Token: n.token, Change: change, Done: true}
 	if saved.Head != "" && !saved.Pushed {
 		n.note(ctx, "error", "The branch was not pushed: "+saved.Reason+". The commits are kept; the next turn pushes them, too.", "")
-	}
-	if saved.Pushed && change.Files > 0 && n.project.Publish != chat.PublishBranch {
-		done.Pull = n.pull(ctx, change)
 	}
 	if change.Files > 0 && change.Head != n.task.Change.Head {
 		n.noteDiff(ctx, change)
 	}
-	return n.refresh(n.do(chat.Op{Branch: &done}))
+	return chat.Branch{Task: n.id, Token: n.token, Change: change}
 }
 
 // noteDiff shows in the stream what the branch is now.

@@ -45,8 +45,8 @@ type Forge interface {
 	// Auth returns credentials that are good for at least a few minutes.
 	Auth(ctx context.Context) (git.Auth, error)
 	// EnsurePull opens the task's pull request or updates the one that is
-	// open, with what the messages say; a forge without pull requests returns
-	// nil.
+	// open, with what the messages say. A forge without pull requests answers
+	// with the task's compare view.
 	EnsurePull(ctx context.Context, t chat.Task, messages []chat.Message, draft bool) (*chat.PullRequest, error)
 	// PullStatus says how it stands, with a sentence per news since the last
 	// call; nil: nothing new.

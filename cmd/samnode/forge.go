@@ -108,15 +108,21 @@ func (n *node) plain(p chat.Project) (workspace.Forge, error) {
 	if a.Password, err = n.optional(p.ID, "GIT_PASSWORD"); err != nil {
 		return nil, err
 	}
-	return plainForge{a}, nil
+	return plainForge{a, n.link}, nil
 }
 
-type plainForge struct{ auth git.Auth }
+type plainForge struct {
+	auth git.Auth
+	link func(chat.TaskID) string
+}
 
 func (f plainForge) Auth(context.Context) (git.Auth, error) { return f.auth, nil }
 
-func (plainForge) EnsurePull(context.Context, chat.Task, []chat.Message, bool) (*chat.PullRequest, error) {
-	return nil, nil
+// EnsurePull answers with the task's compare view, open until it is merged.
+func (f plainForge) EnsurePull(ctx context.Context, t chat.Task, messages []chat.Message, draft bool) (*chat.PullRequest, error) {
+	view := forge.Plain{Auth: f.auth, Compare: f.link(t.ID) + "/diff"}
+	pr, err := view.EnsurePull(ctx, forge.Spec{Head: t.Branch, Base: t.Base, Title: forge.Title(t, messages), Draft: draft})
+	return &pr, err
 }
 
 func (plainForge) PullStatus(context.Context, chat.Task) (*chat.PullRequest, []string, error) {
@@ -200,9 +206,6 @@ func (n *node) openPull(ctx context.Context, t chat.Task, draft bool, by chat.Au
 	pr, err := forge.EnsurePull(ctx, t, messages, draft)
 	if err != nil {
 		return fmt.Errorf("%w: %w", chat.ErrRefused, err)
-	}
-	if pr == nil {
-		return fmt.Errorf("this remote has no pull requests; merge the branch from its diff: %w", chat.ErrRefused)
 	}
 	_, err = n.room.Do(ctx, by, "", chat.Op{Pull: &chat.Pull{Task: t.ID, Pull: *pr}})
 	return err
