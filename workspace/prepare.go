@@ -184,6 +184,9 @@ func (n *run) buildDevcontainer(ctx context.Context, rev string, progress func(s
 	if len(found) == 0 {
 		return plan{image: n.r.c.Image}, "base image", nil
 	}
+	if err := n.devTools(ctx, checkout, found[0].Path, progress); err != nil {
+		return plan{}, "", err
+	}
 	b, err := devcontainer.New(devcontainer.Config{Engine: n.r.c.Engine, Dir: n.r.c.Tools, Logger: n.log})
 	if err != nil {
 		return plan{}, "", err
@@ -207,6 +210,17 @@ func (n *run) buildDevcontainer(ctx context.Context, rev string, progress func(s
 		note += ", cached"
 	}
 	return plan{image: res.Image, dev: &res}, note, nil
+}
+
+// devTools installs the reference CLI, once per machine, when a configuration
+// has features.
+func (n *run) devTools(ctx context.Context, checkout, config string, progress func(string)) error {
+	d, err := devcontainer.Read(checkout, config)
+	if err != nil || len(d.Features) == 0 || devcontainer.Installed(n.r.c.Tools) {
+		return err
+	}
+	progress("Installing the dev container CLI, once on this machine")
+	return devcontainer.Install(ctx, n.r.c.Tools, progress)
 }
 
 // clone brings the volume to the task's branch.

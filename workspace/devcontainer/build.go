@@ -176,7 +176,7 @@ func (b *Builder) fetch(ctx context.Context, ref string, again bool, progress fu
 	return false, &Failure{
 		Err:    fmt.Errorf("%w: %w", ErrNoBase, err),
 		Reason: "The image " + ref + " cannot be fetched from here; check its name, and that this machine reaches its registry",
-		Detail: strings.Join(append(last, err.Error()), "\n"),
+		Out:    strings.Join(append(last, err.Error()), "\n"),
 	}
 }
 

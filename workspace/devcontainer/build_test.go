@@ -47,7 +47,7 @@ func tools(t testing.TB) string {
 	}
 	cli.once.Do(func() {
 		if cli.dir, cli.err = os.MkdirTemp("", "devcontainer-test-"); cli.err == nil {
-			cli.err = Install(context.Background(), cli.dir)
+			cli.err = Install(context.Background(), cli.dir, nil)
 		}
 	})
 	if cli.err != nil {
@@ -398,13 +398,13 @@ func TestBuildFailures(t *testing.T) {
 			if !errors.Is(err, c.is) || !errors.As(err, &f) {
 				t.Fatalf("Build = %v, want %v", err, c.is)
 			}
-			if !strings.Contains(f.Reason, c.reason) || !strings.Contains(f.Detail, c.detail) {
-				t.Errorf("reason %q, want %q in it; detail %q, want %q in it", f.Reason, c.reason, f.Detail, c.detail)
+			if !strings.Contains(f.Reason, c.reason) || !strings.Contains(f.Out, c.detail) {
+				t.Errorf("reason %q, want %q in it; detail %q, want %q in it", f.Reason, c.reason, f.Out, c.detail)
 			}
 			if left := dangling(t); len(left) > 0 {
 				t.Errorf("containers left behind: %v", left)
 			}
-			if n := strings.Count(f.Detail, "\n") + 1; n > tailLines+1 {
+			if n := strings.Count(f.Out, "\n") + 1; n > tailLines+1 {
 				t.Errorf("detail has %d lines", n)
 			}
 		})
@@ -512,7 +512,7 @@ func TestInstallOnce(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 3 {
 		wg.Go(func() {
-			if err := Install(t.Context(), dir); err != nil {
+			if err := Install(t.Context(), dir, nil); err != nil {
 				t.Error(err)
 			}
 		})

@@ -35,19 +35,23 @@ var (
 type Failure struct {
 	Err    error  // one of the errors above
 	Reason string // one sentence: what happened and what to do
-	Detail string // at most 20 lines of the tool; may be empty
+	Out    string // at most 20 lines of the tool; may be empty
 }
 
-// Error is the reason followed by the detail.
-func (f *Failure) Error() string {
-	if f.Detail == "" {
-		return f.Reason
-	}
-	return f.Reason + "\n" + f.Detail
-}
+// Error is the reason.
+func (f *Failure) Error() string { return f.Reason }
 
 // Unwrap is the sentinel.
 func (f *Failure) Unwrap() error { return f.Err }
+
+// Detail returns the tool's own last lines.
+func (f *Failure) Detail() string { return f.Out }
+
+// Retryable says whether building again can help without a person changing
+// anything: what is fetched may be there later.
+func (f *Failure) Retryable() bool {
+	return !errors.Is(f.Err, ErrInvalid) && !errors.Is(f.Err, ErrCompose) && !errors.Is(f.Err, ErrNoTool)
+}
 
 func invalid(path, format string, args ...any) error {
 	return &Failure{Err: ErrInvalid, Reason: path + ": " + fmt.Sprintf(format, args...)}

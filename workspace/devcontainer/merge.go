@@ -85,11 +85,11 @@ func failure(ctx context.Context, config string, out *output, err error) error {
 	case ctx.Err() != nil:
 		return fmt.Errorf("building %s: %w", config, err)
 	case strings.Contains(tail, "no space left on device"):
-		return &Failure{Err: docker.ErrDiskFull, Reason: "Building " + config + ": " + docker.ErrDiskFull.Error(), Detail: tail}
+		return &Failure{Err: docker.ErrDiskFull, Reason: "Building " + config + ": " + docker.ErrDiskFull.Error(), Out: tail}
 	case strings.Contains(tail, "Cannot connect to the Docker daemon"):
-		return &Failure{Err: docker.ErrNoEngine, Reason: "Building " + config + ": " + docker.ErrNoEngine.Error(), Detail: tail}
+		return &Failure{Err: docker.ErrNoEngine, Reason: "Building " + config + ": " + docker.ErrNoEngine.Error(), Out: tail}
 	case registryNo.MatchString(tail) && !ranFailed.MatchString(tail):
-		return &Failure{Err: ErrNoBase, Detail: tail, Reason: config +
+		return &Failure{Err: ErrNoBase, Out: tail, Reason: config +
 			" needs an image or a feature that cannot be fetched from here; check its name, and that this machine reaches its registry"}
 	}
 	why := err.Error()
@@ -99,5 +99,5 @@ func failure(ctx context.Context, config string, out *output, err error) error {
 			break
 		}
 	}
-	return &Failure{Err: ErrBuild, Reason: "Building " + config + " failed: " + why, Detail: tail}
+	return &Failure{Err: ErrBuild, Reason: "Building " + config + " failed: " + why, Out: tail}
 }

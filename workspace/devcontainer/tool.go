@@ -32,15 +32,15 @@ func Installed(dir string) bool {
 }
 
 // Install puts the reference CLI into dir, once per machine, with the npm on
-// the PATH. It is staged and moved into place, so a crash or a second
-// installer leaves either nothing or all of it.
-func Install(ctx context.Context, dir string) error {
+// the PATH, whose lines progress gets; nil is fine. It is staged and moved into
+// place, so a crash or a second installer leaves either nothing or all of it.
+func Install(ctx context.Context, dir string, progress func(line string)) error {
 	if Installed(dir) {
 		return nil
 	}
 	npm, err := exec.LookPath("npm")
 	if err != nil {
-		return fmt.Errorf("installing the dev container CLI: %w: there is no npm", ErrNoTool)
+		return &Failure{Err: ErrNoTool, Reason: "The dev container uses features, and there is no npm on this machine to install their tool with: install Node 20 or newer with npm"}
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("installing the dev container CLI: %w", err)
@@ -60,9 +60,12 @@ func Install(ctx context.Context, dir string) error {
 			return fmt.Errorf("installing the dev container CLI: %w", err)
 		}
 	}
-	out, err := command(ctx, stage, os.Environ(), nil, npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund")
+	out, err := command(ctx, stage, os.Environ(), progress, npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund")
 	if err != nil {
-		return fmt.Errorf("installing the dev container CLI: %w\n%s", err, out.tail())
+		if ctx.Err() != nil {
+			return fmt.Errorf("installing the dev container CLI: %w", err)
+		}
+		return &Failure{Err: err, Reason: "The tool for the dev container's features could not be installed; check that this machine reaches the npm registry", Out: out.tail()}
 	}
 	if err := os.Chmod(stage, 0o755); err != nil {
 		return fmt.Errorf("installing the dev container CLI: %w", err)
