@@ -84,10 +84,10 @@ func (s *Server) act(w http.ResponseWriter, r *http.Request, op func(chat.Task) 
 
 // again shows the task page with an error and the person's input.
 func (s *Server) again(w http.ResponseWriter, r *http.Request, err error, fill func(*taskView)) error {
-	p := explain(err)
-	if scripted(r) || p.Status >= 500 && !errors.Is(err, errNoPart) {
+	if scripted(r) {
 		return err
 	}
+	p := s.problem(r, err)
 	return s.showTask(w, r, "chat", p.Status, nil, func(f *frame, v *taskView) {
 		f.Alert = &p
 		if fill != nil {

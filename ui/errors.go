@@ -119,12 +119,18 @@ type refusal struct{ role Role }
 func (e *refusal) Error() string { return errNoRight.Error() + ": this is for a " + string(e.role) }
 func (e *refusal) Unwrap() error { return errNoRight }
 
-// fail answers with an error: one line for our script, else a whole page.
-func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
+// problem explains an error and logs those that are ours.
+func (s *Server) problem(r *http.Request, err error) problem {
 	p := explain(err)
 	if p.Status >= 500 && p.Status != http.StatusNotImplemented {
-		s.Logger.Error("page failed", "method", r.Method, "path", r.URL.Path, "err", err)
+		s.Logger.Error("request failed", "method", r.Method, "path", r.URL.Path, "err", err)
 	}
+	return p
+}
+
+// fail answers with an error: one line for our script, else a whole page.
+func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
+	p := s.problem(r, err)
 	if scripted(r) || strings.HasSuffix(r.URL.Path, "/ws") || strings.HasSuffix(r.URL.Path, "/events") {
 		http.Error(w, strings.TrimSuffix(p.Title+". "+p.Text, " "), p.Status)
 		return

@@ -144,6 +144,7 @@ func (s *Server) task(w http.ResponseWriter, r *http.Request) error {
 // showTask renders a task page with a panel beside the chat. fill puts back
 // what a person typed into a form that was refused.
 func (s *Server) showTask(w http.ResponseWriter, r *http.Request, view string, status int, panel templ.Component, fill func(*frame, *taskView)) error {
+	index := s.Room.Index() // before the task: what changes from here on comes by the stream
 	t, err := s.loadTask(r)
 	if err != nil {
 		return err
@@ -153,6 +154,7 @@ func (s *Server) showTask(w http.ResponseWriter, r *http.Request, view string, s
 	if err != nil {
 		return err
 	}
+	v.Index = index
 	f := s.frame(r, v.Title)
 	f.Nav, f.Body = "tasks", "app"
 	if fill != nil {

@@ -25,10 +25,7 @@ func (s *Server) withPanel(w http.ResponseWriter, r *http.Request, view string, 
 
 // words are an error as a panel shows it.
 func (s *Server) words(r *http.Request, err error) string {
-	p := explain(err)
-	if p.Status >= 500 && p.Status != http.StatusNotImplemented {
-		s.Logger.Error("panel failed", "path", r.URL.Path, "err", err)
-	}
+	p := s.problem(r, err)
 	return strings.TrimSpace(p.Title + ". " + p.Text)
 }
 

@@ -156,10 +156,7 @@ func (s *Server) taskCreate(w http.ResponseWriter, r *http.Request) error {
 		http.Redirect(w, r, "/t/"+id, http.StatusSeeOther)
 		return nil
 	}
-	problem := explain(err)
-	if problem.Status >= 500 {
-		return fmt.Errorf("making task: %w", err)
-	}
+	problem := s.problem(r, err)
 	v := s.newProjectView(r, p)
 	v.Text, v.Agent, v.Mode, v.Base = text, c.Agent, string(c.Mode), c.Base
 	f := s.frame(r, p.Name)
@@ -289,10 +286,7 @@ func (s *Server) putProject(w http.ResponseWriter, r *http.Request, p chat.Proje
 		http.Redirect(w, r, to, http.StatusSeeOther)
 		return nil
 	}
-	problem := explain(err)
-	if problem.Status >= 500 {
-		return fmt.Errorf("saving project: %w", err)
-	}
+	problem := s.problem(r, err)
 	return s.showProjectForm(w, r, p, isNew, &problem, func(v *projectForm) {
 		v.Budget, v.Allow = r.PostFormValue("budget"), r.PostFormValue("allow")
 		if name := r.PostFormValue("name"); name != "" {
@@ -318,9 +312,6 @@ func (s *Server) projectRemove(w http.ResponseWriter, r *http.Request) error {
 		http.Redirect(w, r, "/projects", http.StatusSeeOther)
 		return nil
 	}
-	problem := explain(err)
-	if problem.Status >= 500 {
-		return fmt.Errorf("removing project: %w", err)
-	}
+	problem := s.problem(r, err)
 	return s.showProjectForm(w, r, p, false, &problem, nil)
 }

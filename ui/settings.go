@@ -65,11 +65,8 @@ func (s *Server) secretSet(w http.ResponseWriter, r *http.Request) error {
 		http.Redirect(w, r, to, http.StatusSeeOther)
 		return nil
 	}
-	problem := explain(err)
-	switch {
-	case problem.Status >= 500 && problem.Status != http.StatusNotImplemented:
-		return fmt.Errorf("storing secret: %w", err)
-	case p.ID != "":
+	problem := s.problem(r, err)
+	if p.ID != "" {
 		return s.showProjectForm(w, r, p, false, &problem, nil)
 	}
 	return s.showSettings(w, r, &problem)

@@ -71,7 +71,7 @@ const itemsPerPage = 50
 func (s *Server) regions(t chat.Task, c caller, activity string) taskView {
 	now := s.Room.Now()
 	v := taskView{
-		ID: string(t.ID), URL: "/t/" + string(t.ID), Title: taskTitle(t), State: string(t.State), Index: t.Index,
+		ID: string(t.ID), URL: "/t/" + string(t.ID), Title: taskTitle(t), State: string(t.State),
 		May: c.may(Member), Chip: taskChip(t), Branch: line(t.Branch, 120), Base: line(t.Base, 80), Change: t.Change,
 		Pull: pullLabel(t.PullRequest), Usage: newUsage(t), Stepper: newStepper(t, now), Strip: s.strip(t, now),
 		Archived: t.Archived, Stopping: t.Stopping, Mode: string(t.Mode), Agent: line(t.Agent, 40), FormID: newID(),

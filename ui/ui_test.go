@@ -375,6 +375,25 @@ func TestARefusedFormKeepsWhatWasTyped(t *testing.T) {
 	}
 }
 
+func TestAFaultOfTheNodeKeepsWhatWasTyped(t *testing.T) {
+	s := newSite(t)
+	task := s.working(t, "Fix it")
+	s.kit.Log.Fail = func() error { return errors.New("no leader at 10.0.0.7") }
+	for path, form := range map[string]url.Values{
+		"/t/" + string(task.ID) + "/say": {"text": {"a long thought"}},
+		"/p/web/tasks":                   {"text": {"a long thought"}},
+		"/projects/new":                  {"repo": {"https://a.example/a-long-thought"}, "name": {"x"}, "mode": {"ask"}, "publish": {"draft"}, "egress": {"none"}, "allow": {"a long thought"}},
+	} {
+		w := s.post(t, path, form)
+		if body := w.Body.String(); w.Code != 500 || !strings.Contains(body, "a long thought") || strings.Contains(body, "10.0.0.7") {
+			t.Errorf("POST %s = %d, or the text is gone, or internals show", path, w.Code)
+		}
+	}
+	if !strings.Contains(s.log.String(), "no leader at 10.0.0.7") {
+		t.Error("the fault is not in the log")
+	}
+}
+
 func TestProjectsAreMadeOnceAndChanged(t *testing.T) {
 	s := newSite(t)
 	form := url.Values{"id": {newID()}, "repo": {"https://github.com/acme/My_App.git"}, "agent": {"script"}, "mode": {"ask"}, "publish": {"draft"}, "egress": {"listed"}, "allow": {"a.example, *.b.example"}, "budget": {"1.5"}}

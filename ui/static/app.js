@@ -329,7 +329,7 @@ function connect() {
     cursor ||= main.dataset.index;
     const beside = list && getComputedStyle(list).display !== "none" && $(".side").offsetWidth > 0;
     url = "/t/" + main.dataset.task + "/events?after=" + cursor + (beside ? "&list=1" : "");
-  } else if (list) {
+  } else if (list && !$(".gallery")) {
     cursor ||= list.dataset.index;
     url = "/events?after=" + cursor + (list.dataset.project ? "&project=" + list.dataset.project : "");
   } else return;
@@ -383,7 +383,7 @@ async function persist(send) {
   const until = Date.now() + 30000;
   for (let wait = 300; ; wait = Math.min(4000, wait * 2)) {
     try { return await send(); } catch (err) {
-      if ((err.status && err.status < 500) || Date.now() > until) throw err;
+      if ((err.status && ![500, 502, 503, 504].includes(err.status)) || Date.now() > until) throw err;
       await new Promise((r) => setTimeout(r, wait));
     }
   }
