@@ -78,24 +78,33 @@ func own(dir string) error {
 
 // dialShim waits until the shim answers, or the container has ended.
 func (n *run) dialShim(ctx context.Context) error {
+	c, err := n.waitShim(ctx, n.name, "shim")
+	if err != nil {
+		return err
+	}
+	n.mu.Lock()
+	n.shim = c
+	n.mu.Unlock()
+	return nil
+}
+
+// waitShim dials the shim of a container, whose socket is in a folder of dir.
+func (n *run) waitShim(ctx context.Context, container, folder string) (*shim.Client, error) {
 	for {
-		c, err := shim.Dial(ctx, filepath.Join(n.dir, "shim", "shim.sock"))
+		c, err := shim.Dial(ctx, filepath.Join(n.dir, folder, "shim.sock"))
 		if err == nil {
-			n.mu.Lock()
-			n.shim = c
-			n.mu.Unlock()
-			return nil
+			return c, nil
 		}
-		st, serr := n.r.c.Engine.Inspect(ctx, n.name)
+		st, serr := n.r.c.Engine.Inspect(ctx, container)
 		if serr != nil {
-			return fmt.Errorf("looking at the container: %w", serr)
+			return nil, fmt.Errorf("looking at the container: %w", serr)
 		}
 		if !st.Running {
-			return n.died(ctx, st)
+			return nil, n.died(ctx, st)
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("waiting for the shim: %w", errors.Join(err, context.Cause(ctx)))
+			return nil, fmt.Errorf("waiting for the shim: %w", errors.Join(err, context.Cause(ctx)))
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
@@ -103,7 +112,7 @@ func (n *run) dialShim(ctx context.Context) error {
 
 // died says why a container does not run, with the last that it printed.
 func (n *run) died(ctx context.Context, st docker.State) error {
-	logs, err := n.r.c.Engine.Logs(ctx, n.name, 20)
+	logs, err := n.r.c.Engine.Logs(ctx, st.ID, 20)
 	why := fmt.Errorf("the container ended with code %d %s", st.ExitCode, st.Error)
 	if st.OOMKilled {
 		why = fmt.Errorf("the container was killed: it used more memory than its limit")

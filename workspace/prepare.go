@@ -140,16 +140,21 @@ func (n *run) image(ctx context.Context, progress func(string)) (plan, string, e
 	if has {
 		return n.buildDevcontainer(ctx, rev, progress)
 	}
-	ok, _, err := n.r.c.Engine.HasImage(ctx, n.r.c.Image)
-	if err != nil {
+	if err := n.haveBaseImage(ctx, progress); err != nil {
 		return plan{}, "", err
 	}
-	if !ok {
-		if err := n.r.c.Engine.Pull(ctx, n.r.c.Image, progress); err != nil {
-			return plan{}, "", fmt.Errorf("%w: the base image %s is missing; scripts/image builds it", err, n.r.c.Image)
-		}
-	}
 	return plan{image: n.r.c.Image}, "base image", nil
+}
+
+func (n *run) haveBaseImage(ctx context.Context, progress func(string)) error {
+	ok, _, err := n.r.c.Engine.HasImage(ctx, n.r.c.Image)
+	if err != nil || ok {
+		return err
+	}
+	if err := n.r.c.Engine.Pull(ctx, n.r.c.Image, progress); err != nil {
+		return fmt.Errorf("%w: the base image %s is missing; scripts/image builds it", err, n.r.c.Image)
+	}
+	return nil
 }
 
 func (n *run) hasDevcontainer(ctx context.Context, rev string) (bool, error) {
@@ -184,10 +189,17 @@ func (n *run) buildDevcontainer(ctx context.Context, rev string, progress func(s
 	if len(found) == 0 {
 		return plan{image: n.r.c.Image}, "base image", nil
 	}
+	defer n.closeBuildGate(ctx) // also what a try left that failed half-way
+	gate, err := n.openBuildGate(ctx)
+	if err != nil {
+		return plan{}, "", err
+	}
 	if err := n.devTools(ctx, checkout, found[0].Path, progress); err != nil {
 		return plan{}, "", err
 	}
-	b, err := devcontainer.New(devcontainer.Config{Engine: n.r.c.Engine, Dir: n.r.c.Tools, Logger: n.log})
+	b, err := devcontainer.New(devcontainer.Config{
+		Engine: n.r.c.Engine, Dir: n.r.c.Tools, Network: "container:" + gate, Proxy: "http://" + egressAddr, Logger: n.log,
+	})
 	if err != nil {
 		return plan{}, "", err
 	}

@@ -21,7 +21,8 @@ type Config struct {
 	Engine  *docker.Engine // needed
 	Dir     string         // where Install put the CLI; only features need it
 	Node    string         // the node program; empty: the one on the PATH
-	Network string         // of build containers; empty: the engine's default, "none" for offline
+	Network string         // of build containers: "container:NAME" to share one's, "none" for offline; empty: "none"
+	Proxy   string         // URL of the HTTP proxy that Network offers; empty: none
 	Logger  *slog.Logger   // nil: discard
 }
 
@@ -37,6 +38,9 @@ func New(c Config) (*Builder, error) {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
+	// Build containers run a stranger's commands as root. On the engine's own
+	// bridge they would reach every port of this machine and its networks.
+	c.Network = cmp.Or(c.Network, "none")
 	return &Builder{c}, nil
 }
 
@@ -116,7 +120,7 @@ func (b *Builder) image(ctx context.Context, r Request, d Definition, v vars, pr
 		cached, err = b.fetch(ctx, v.in(d.Image), r.Rebuild, progress)
 		return v.in(d.Image), cached, nil, err
 	}
-	s, err := newStage(r.Checkout, d, v, b.c.Network)
+	s, err := newStage(r.Checkout, d, v, b.options())
 	if err != nil {
 		return "", false, nil, err
 	}
@@ -195,13 +199,14 @@ func (b *Builder) argv(s *stage, d Definition, v vars, ref string, rebuild bool)
 			node, filepath.Join(toolDir(b.c.Dir), toolScript), "build", "--docker-path", docker,
 			"--workspace-folder", filepath.Join(s.dir, "repo"), "--config", s.config(d),
 			"--user-data-folder", filepath.Join(s.dir, "home"), "--image-name", ref, "--no-lockfile",
+			"--buildkit", "never",
 		}
 		if rebuild {
 			argv = append(argv, "--no-cache")
 		}
 		return argv, nil
 	}
-	argv := append([]string{docker, "build", "--file", s.dockerfile, "--tag", ref}, options(b.c.Network)...)
+	argv := append([]string{docker, "build", "--file", s.dockerfile, "--tag", ref}, b.options()...)
 	args := d.args(v)
 	for _, k := range slices.Sorted(maps.Keys(args)) {
 		argv = append(argv, "--build-arg="+k+"="+args[k])
@@ -215,13 +220,32 @@ func (b *Builder) argv(s *stage, d Definition, v vars, ref string, rebuild bool)
 	return append(argv, s.context), nil
 }
 
+// options of every docker build: its network, and a failed one leaves no
+// container behind. The engine knows these arguments: they are in the
+// environment of each step and in no image.
+func (b *Builder) options() []string {
+	o := []string{"--force-rm", "--network=" + b.c.Network}
+	if b.c.Proxy != "" {
+		for _, k := range []string{"http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"} {
+			o = append(o, "--build-arg="+k+"="+b.c.Proxy)
+		}
+		for _, k := range []string{"no_proxy", "NO_PROXY"} {
+			o = append(o, "--build-arg="+k+"=localhost,127.0.0.1,::1")
+		}
+	}
+	return o
+}
+
 // env is all that a build tool sees of this process: where programs, the
 // engine and a proxy are. Nothing of it can reach an image by substitution,
 // for the sanitised configuration has no variables left.
+//
+// The classic builder runs the steps: BuildKit knows no network of another
+// container, and lets a Dockerfile ask for git remotes and caches by itself.
 func (b *Builder) env(s *stage) []string {
 	env := []string{
 		"HOME=" + filepath.Join(s.dir, "home"), "TMPDIR=" + filepath.Join(s.dir, "tmp"),
-		"DOCKER_HOST=" + b.c.Engine.Host(),
+		"DOCKER_HOST=" + b.c.Engine.Host(), "DOCKER_BUILDKIT=0",
 	}
 	for _, k := range []string{"PATH", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", "SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS"} {
 		if v, ok := os.LookupEnv(k); ok {

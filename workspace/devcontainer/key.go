@@ -14,7 +14,7 @@ import (
 )
 
 // keyVersion is part of every key; raise it when builds change their result.
-const keyVersion = "1"
+const keyVersion = "2"
 
 // readsContext finds what makes a Dockerfile depend on its context.
 var readsContext = regexp.MustCompile(`(?im)^\s*(?:ONBUILD\s+)?(?:COPY|ADD)\s|--mount`)
@@ -24,13 +24,17 @@ var readsContext = regexp.MustCompile(`(?im)^\s*(?:ONBUILD\s+)?(?:COPY|ADD)\s|--
 // that is what Request.Rebuild is for.
 func (s *stage) key(d Definition, network string) (string, error) {
 	h := sha256.New()
+	shared, isShared := strings.CutPrefix(network, "container:")
+	if isShared { // its name differs from task to task
+		network = "container"
+	}
 	fmt.Fprintf(h, "%s\n%s\n%s\n", keyVersion, toolVersion, network)
 	config, err := os.ReadFile(s.config(d))
 	if err != nil {
 		return "", fmt.Errorf("hashing the build: %w", err)
 	}
 	// The stage's own name differs each time, and so does the checkout's.
-	text := strings.NewReplacer(s.dir, "", s.context, "").Replace(string(config))
+	text := strings.NewReplacer(s.dir, "", s.context, "", "--network=container:"+shared, "").Replace(string(config))
 	fmt.Fprintln(h, text)
 	repo, err := os.OpenRoot(s.dir)
 	if err != nil {

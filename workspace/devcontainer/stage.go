@@ -25,20 +25,20 @@ type stage struct {
 	refused    []Refusal
 }
 
-func newStage(checkout string, d Definition, v vars, network string) (*stage, error) {
+func newStage(checkout string, d Definition, v vars, options []string) (*stage, error) {
 	dir, err := os.MkdirTemp("", "samnode-devcontainer-")
 	if err != nil {
 		return nil, fmt.Errorf("making a build folder: %w", err)
 	}
 	s := &stage{dir: dir}
-	if err := s.fill(checkout, d, v, network); err != nil {
+	if err := s.fill(checkout, d, v, options); err != nil {
 		s.remove()
 		return nil, err
 	}
 	return s, nil
 }
 
-func (s *stage) fill(checkout string, d Definition, v vars, network string) error {
+func (s *stage) fill(checkout string, d Definition, v vars, options []string) error {
 	for _, sub := range []string{"home", "tmp", "repo"} {
 		if err := os.Mkdir(filepath.Join(s.dir, sub), 0o700); err != nil {
 			return fmt.Errorf("making a build folder: %w", err)
@@ -58,7 +58,7 @@ func (s *stage) fill(checkout string, d Definition, v vars, network string) erro
 			return err
 		}
 	}
-	return s.writeConfig(d, v, network)
+	return s.writeConfig(d, v, options)
 }
 
 func (s *stage) remove() { _ = os.RemoveAll(s.dir) } // in the temporary folder; nothing depends on it
@@ -86,6 +86,9 @@ func (s *stage) takeDockerfile(root *os.Root, checkout string, d Definition, v v
 	}
 	if err != nil {
 		return invalid(d.Path, "build.context %s: %v", d.Build.Context, bare(err))
+	}
+	if line := remoteAdd(text); line != "" {
+		return invalid(d.Path, "%s: %q is refused: the engine itself would fetch it, from this machine's network; use RUN curl instead", d.Build.Dockerfile, line)
 	}
 	s.context = filepath.Join(checkout, filepath.FromSlash(d.Build.Context))
 	if ignore, err := readFile(root, d.Build.Dockerfile+".dockerignore", maxConfig); err == nil {
@@ -174,8 +177,8 @@ func bare(err error) error {
 
 // writeConfig writes the sanitised devcontainer.json: what to build, and
 // nothing else. Every variable is substituted, so the CLI has none to look up.
-func (s *stage) writeConfig(d Definition, v vars, network string) error {
-	build := map[string]any{"dockerfile": s.dockerfile, "context": s.context, "args": d.args(v), "options": options(network)}
+func (s *stage) writeConfig(d Definition, v vars, options []string) error {
+	build := map[string]any{"dockerfile": s.dockerfile, "context": s.context, "args": d.args(v), "options": options}
 	if d.Build != nil && d.Build.Target != "" {
 		build["target"] = d.Build.Target
 	}
@@ -200,15 +203,6 @@ func (s *stage) writeConfig(d Definition, v vars, network string) error {
 		return fmt.Errorf("writing the sanitised configuration: %w", err)
 	}
 	return s.write(path.Join("repo", d.Path), text)
-}
-
-// options of every docker build: a failed one leaves no container behind.
-func options(network string) []string {
-	o := []string{"--force-rm"}
-	if network != "" {
-		o = append(o, "--network="+network)
-	}
-	return o
 }
 
 // args are the build arguments with their variables substituted.
