@@ -16,11 +16,23 @@ import (
 // gateway is where containers on the engine's own bridge find this machine.
 func gateway(t *testing.T) string {
 	t.Helper()
-	out, err := exec.CommandContext(t.Context(), "docker", "network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}").Output()
+	out, err := exec.CommandContext(t.Context(), "docker", "network", "inspect", "bridge", "--format", `{{index .Options "com.docker.network.bridge.name"}}`).Output()
 	if err != nil {
 		t.Skipf("the engine has no bridge: %v", err)
 	}
-	return strings.TrimSpace(string(out))
+	bridge, err := net.InterfaceByName(strings.TrimSpace(string(out)))
+	if err != nil {
+		t.Skipf("the engine's bridge is not on this machine: %v", err)
+	}
+	addrs, err := bridge.Addrs()
+	if err != nil || len(addrs) == 0 {
+		t.Skipf("the engine's bridge has no address: %v", err)
+	}
+	ip, _, err := net.ParseCIDR(addrs[0].String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ip.String()
 }
 
 // answer serves one word at an address of this machine and returns its host and port.
@@ -28,7 +40,7 @@ func answer(t *testing.T, ip, word string) string {
 	t.Helper()
 	l, err := net.Listen("tcp", net.JoinHostPort(ip, "0"))
 	if err != nil {
-		t.Skipf("the engine's bridge is not on this machine: %v", err)
+		t.Fatal(err)
 	}
 	s := &httptest.Server{Listener: l, Config: &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintln(w, word)
@@ -60,7 +72,7 @@ RUN (id -u; ls /sys/class/net; \
 		curl -s -m 5 --noproxy '*' $u || echo "direct: none"; \
 		echo "asked: $(curl -s -m 5 --noproxy '' -o /dev/null -w '%{http_code}' $u)"; \
 	done; \
-	curl -s -m 5 --noproxy '' http://` + listed + `) >/probe
+	curl -s -m 5 --noproxy '' http://` + listed + ` || echo no) >/probe
 USER 1000
 `
 	repo := localRepo(t, map[string]string{

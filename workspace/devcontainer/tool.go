@@ -87,8 +87,8 @@ type output struct {
 var (
 	noise = regexp.MustCompile("\x1b\\[[0-9;?]*[A-Za-z]|^\\[[0-9]{4}-[0-9]{2}-[0-9T:.Z-]+\\] ?|^\\[[0-9]+ ms\\] ?")
 	// Stack traces, the CLI's own result, its question whether a feature was
-	// withdrawn, the engine's advertisement for another builder.
-	dull = regexp.MustCompile(`^\s+at .*[:(]|^\{"outcome"|control manifest|^DEPRECATED: The legacy builder|^\s+Install the buildx component|docs\.docker\.com/go/buildx`)
+	// withdrawn, the client's advertisement for another builder.
+	dull = regexp.MustCompile(`^\s+at .*[:(]|^\{"outcome"|control manifest|^DEPRECATED: The legacy builder|^\s+Install the buildx component|docs\.docker\.com/go/buildx|BuildKit is currently disabled|^\s+environment-variable\.$`)
 )
 
 // Write takes what the tool prints.
