@@ -15,8 +15,8 @@ import (
 	"github.com/samnode/samnode/workspace/shim"
 )
 
-// silence is how long an open turn may be without output before the chat says
-// so. It is told as a fact; nothing is stopped for it.
+// silence is the usual Config.Silence. It is told as a fact; nothing is
+// stopped for it.
 const silence = 5 * time.Minute
 
 // converse talks with the agent until the lease or the node ends.
@@ -38,7 +38,7 @@ func (n *run) converse() error {
 	g.Go(func() error { return n.readJournal(ctx, caught) })
 	g.Go(func() error { return ignoreEnd(ctx, n.batch.Run(ctx)) })
 	g.Go(func() error { return ignoreEnd(ctx, drv.Serve(ctx)) })
-	g.Go(func() error { return ignoreEnd(ctx, drv.Watch(ctx, silence, n.tellSilence)) })
+	g.Go(func() error { return ignoreEnd(ctx, drv.Watch(ctx, n.r.c.Silence, n.tellSilence)) })
 	g.Go(func() error {
 		select {
 		case <-caught:
@@ -202,5 +202,5 @@ func (n *run) revive(ctx context.Context) error {
 }
 
 func (n *run) tellSilence(since time.Time) {
-	n.note(n.ctx, "warn", fmt.Sprintf("No output for %s. The agent still runs; Stop ends the turn.", time.Since(since).Round(time.Minute)), "")
+	n.note(n.ctx, "warn", fmt.Sprintf("No output for %s. The agent still runs; Stop ends the turn.", time.Since(since).Round(time.Second)), "")
 }

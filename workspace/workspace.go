@@ -73,6 +73,10 @@ type Config struct {
 	// Upstream replaces a provider's base URL (a gateway, or a test); may be nil.
 	Upstream map[string]string
 
+	// Silence is how long an open turn may be without output before the chat
+	// says so; 0: 5 minutes.
+	Silence time.Duration
+
 	CPUs   float64 // per workspace; 0: no limit
 	Memory int64   // bytes per workspace; 0: no limit
 	Logger *slog.Logger
@@ -92,6 +96,9 @@ func New(c Config) (*Runner, error) {
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
+	}
+	if c.Silence == 0 {
+		c.Silence = silence
 	}
 	return &Runner{c: c, runs: runs{byTask: map[chat.TaskID]*run{}}}, nil
 }

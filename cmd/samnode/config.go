@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"time"
 
 	"github.com/samnode/samnode/chat"
 )
@@ -36,6 +37,12 @@ type Config struct {
 	Upstream map[string]string
 	// GitHub maps the host of a GitHub Enterprise server to its API's URL.
 	GitHub map[string]string
+	// PollPulls is how often an open pull request is looked at; 0: a minute.
+	// The forge answers an unchanged one for free.
+	PollPulls time.Duration
+	// Silence is how long a turn may be without output before the chat says
+	// so; 0: 5 minutes.
+	Silence time.Duration
 	// Gallery serves /gallery: every component of the pages in every state.
 	Gallery bool
 	Logger  *slog.Logger
@@ -70,6 +77,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Agents == "" {
 		c.Agents = filepath.Join(c.State, "agents")
+	}
+	if c.PollPulls == 0 {
+		c.PollPulls = time.Minute
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()

@@ -28,6 +28,8 @@ func (c *cli) dev() *cobra.Command {
 	f.StringVar(&cfg.Agents, "agents", os.Getenv("SAMNODE_AGENTS"), "folder of the installed agents, or SAMNODE_AGENTS (default: in the state)")
 	f.StringToStringVar(&cfg.Upstream, "model-api", nil, "base URL of a model provider's gateway: anthropic=URL")
 	f.StringToStringVar(&cfg.GitHub, "github-api", nil, "API of a GitHub Enterprise host: HOST=URL")
+	f.DurationVar(&cfg.PollPulls, "poll-pulls", 0, "how often open pull requests are looked at (default: 1m)")
+	f.DurationVar(&cfg.Silence, "silence", 0, "how long a turn may say nothing before the chat tells it (default: 5m)")
 	f.BoolVar(&verbose, "verbose", false, "log debug messages")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		level := slog.LevelInfo

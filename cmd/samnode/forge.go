@@ -211,13 +211,9 @@ func (n *node) openPull(ctx context.Context, t chat.Task, draft bool, by chat.Au
 	return err
 }
 
-// pollPulls is how often an open pull request is looked at. The forge answers
-// an unchanged one for free.
-const pollPulls = time.Minute
-
 // watchPulls brings checks, reviews and merges from the forge into the chat.
 func (n *node) watchPulls(ctx context.Context) error {
-	tick := time.NewTicker(pollPulls)
+	tick := time.NewTicker(n.c.PollPulls)
 	defer tick.Stop()
 	for {
 		for _, t := range n.room.Tasks(chat.Filter{}) {

@@ -193,7 +193,7 @@ func (n *node) openWorkspaces(ctx context.Context) error {
 		Node: chat.Node(n.c.Node), Dir: n.c.dir("w"), Binary: binary, Image: n.c.Image,
 		Agents: n.c.Agents, Tools: n.c.dir("tools"),
 		Board: n.room, Engine: n.engine, Mirrors: n.mirrors, Forge: n.forge, Secret: n.secret,
-		Upstream: n.c.Upstream, CPUs: n.c.CPUs, Memory: n.c.Memory, Logger: n.c.Logger,
+		Upstream: n.c.Upstream, Silence: n.c.Silence, CPUs: n.c.CPUs, Memory: n.c.Memory, Logger: n.c.Logger,
 	})
 	if err != nil {
 		return err
