@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"sync"
+	"time"
 
 	"github.com/samnode/samnode/chat"
 	"github.com/samnode/samnode/workspace/broker"
@@ -22,9 +24,7 @@ func (n *run) openBroker() error {
 		Budget:   n.budget,
 		Git: n.repo.Handler(git.Access{
 			Branch: n.task.Branch, Auth: n.forge.Auth, Stale: n.stale, Rewrite: true,
-			Refused: func(what, why string) {
-				n.note(n.ctx, "warn", fmt.Sprintf("Git was refused: %s (%s).", what, why), "")
-			},
+			Refused: n.refusedGit(),
 		}),
 		Egress:  n.egress,
 		Refused: n.refused,
@@ -33,6 +33,30 @@ func (n *run) openBroker() error {
 	n.broker = b
 	return err
 }
+
+// refusedGit says in the chat what git was not allowed, the same thing once a
+// minute: an agent that tries in a loop fills a log, not a chat.
+func (n *run) refusedGit() func(what, why string) {
+	var mu sync.Mutex
+	last := map[string]time.Time{}
+	due := func(text string) bool {
+		mu.Lock()
+		defer mu.Unlock()
+		if time.Since(last[text]) < time.Minute || len(last) >= maxRefusals {
+			return false
+		}
+		last[text] = time.Now()
+		return true
+	}
+	return func(what, why string) {
+		if text := fmt.Sprintf("Git was refused: %s (%s).", what, why); due(text) {
+			n.note(n.ctx, "warn", text, "")
+		}
+	}
+}
+
+// maxRefusals is how many different refusals of git one run says.
+const maxRefusals = 100
 
 // key finds the secret that opens a provider's API.
 func (n *run) key(ctx context.Context, provider string) (broker.Credential, error) {
