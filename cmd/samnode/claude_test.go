@@ -1,0 +1,327 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/samnode/samnode/chat"
+	"github.com/samnode/samnode/workspace/agents"
+	"github.com/samnode/samnode/workspace/forge/githubtest"
+	"github.com/samnode/samnode/workspace/git/gittest"
+	"github.com/samnode/samnode/workspace/modeltest"
+)
+
+// realKey is the key that the scripted model API wants. A workspace never sees
+// it.
+const realKey = "sk-real-4f1c0b"
+
+const widget = "acme/widget"
+
+// installedAgents is the folder of this machine's agents, or the test is
+// skipped.
+func installedAgents(t *testing.T, name string) string {
+	t.Helper()
+	needDocker(t)
+	dir := os.Getenv("SAMNODE_AGENTS")
+	if dir == "" {
+		cache, err := os.UserCacheDir()
+		if err != nil {
+			t.Skipf("SKIPPED: %v", err)
+		}
+		dir = filepath.Join(cache, "samnode", "agents")
+	}
+	if err := agents.Ready(dir, name); err != nil {
+		t.Skipf("SKIPPED: %v (scripts/setup installs it)", err)
+	}
+	return dir
+}
+
+// agentNode is a node whose agents talk to a scripted model API.
+type agentNode struct {
+	*testNode
+	api *modeltest.Server
+}
+
+func newAgentNode(t *testing.T, agent string, args ...string) *agentNode {
+	t.Helper()
+	dir := installedAgents(t, agent)
+	api := modeltest.New(t, modeltest.Options{Key: realKey})
+	args = append([]string{"--agents", dir, "--slots", "8", "--model-api", "anthropic=" + api.URL + ",openai=" + api.URL}, args...)
+	n := &agentNode{newNode(t, args...), api}
+	n.secret("ANTHROPIC_API_KEY", realKey)
+	n.secret("OPENAI_API_KEY", realKey)
+	return n
+}
+
+// secret sets a secret as a person does: its value comes from standard input.
+func (n *testNode) secret(name, value string) {
+	n.t.Helper()
+	var out bytes.Buffer
+	if code := execute(n.t.Context(), []string{"--api", n.url, "secret", "set", name}, strings.NewReader(value+"\n"), &out, &out); code != exitDone {
+		n.t.Fatalf("secret set %s: %s", name, &out)
+	}
+}
+
+// patch changes a task or a project by the API.
+func (n *testNode) patch(path string, change any) {
+	n.t.Helper()
+	if err := newClient(n.url).call(n.t.Context(), http.MethodPatch, path, change, nil); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+// run posts a task and say a follow-up; turn waits for the end of the turn
+// with that number and for what is published after it.
+func (n *testNode) run(project, text string, args ...string) taskView {
+	n.t.Helper()
+	return must[taskView](n, append([]string{"task", "run", "--project", project, text}, args...)...)
+}
+
+func (n *testNode) say(task chat.TaskID, text string) {
+	n.t.Helper()
+	must[taskView](n, "task", "say", string(task), text)
+}
+
+func (n *testNode) turn(task chat.TaskID, number int) taskView {
+	n.t.Helper()
+	t := n.until(task, "at rest", func(t taskView) bool {
+		return t.Turns >= number && rests(t.Task) || t.State == chat.Failed || t.State == chat.Stopped
+	})
+	if t.State != chat.Idle || t.Turn == nil || t.Turn.Number != number {
+		n.t.Fatalf("after turn %d the task is %+v\n%s", number, t.Task, n.talk(task))
+	}
+	return t
+}
+
+// ask waits until the task asks a person something of that kind.
+func (n *testNode) ask(task chat.TaskID, kind chat.AskKind) chat.Ask {
+	n.t.Helper()
+	var ask chat.Ask
+	n.until(task, "asking: "+string(kind), func(t taskView) bool {
+		i := slices.IndexFunc(t.Asks, func(a chat.Ask) bool { return a.Kind == kind && a.Answer == nil && a.Closed == "" })
+		if i >= 0 {
+			ask = t.Asks[i]
+		} else if rests(t.Task) && t.State != chat.NeedsYou {
+			n.t.Fatalf("the task rests and asks nothing: %+v\n%s", t.Task, n.talk(task))
+		}
+		return i >= 0
+	})
+	return ask
+}
+
+// allow answers one permission request with what lets it through once.
+func (n *testNode) allow(task chat.TaskID) chat.Ask {
+	n.t.Helper()
+	ask := n.ask(task, chat.AskPermission)
+	i := slices.IndexFunc(ask.Options, func(o chat.AskOption) bool { return o.Kind == "allow_once" })
+	if i < 0 {
+		n.t.Fatalf("nothing allows it once: %+v", ask)
+	}
+	must[taskView](n, "task", "answer", string(task), "--ask", ask.ID, ask.Options[i].ID)
+	return ask
+}
+
+// latest is each message of a task once, as it is now, in order.
+func (n *testNode) latest(task chat.TaskID) []chat.Message {
+	n.t.Helper()
+	at := map[string]int{}
+	var list []chat.Message
+	for _, m := range n.items(task) {
+		if i, known := at[m.ID]; known {
+			list[i] = m
+			continue
+		}
+		at[m.ID] = len(list)
+		list = append(list, m)
+	}
+	return list
+}
+
+// talk is a task's chat as lines, to search and to show.
+func (n *testNode) talk(task chat.TaskID) string {
+	n.t.Helper()
+	var b strings.Builder
+	for _, m := range n.latest(task) {
+		b.WriteString(line(m))
+	}
+	return b.String()
+}
+
+func line(m chat.Message) string {
+	text := string(m.Kind) + ": " + m.Text
+	if m.Detail != "" {
+		text += " (" + m.Detail + ")"
+	}
+	if m.Tool != nil {
+		text += m.Tool.Title + " " + m.Tool.Status + "\n" + m.Tool.Output
+	}
+	if m.Ask != nil {
+		text += m.Ask.Title + " " + m.Ask.Detail + " " + m.Ask.Closed
+	}
+	return text + "\n"
+}
+
+func (n *testNode) said(task chat.TaskID, want string) {
+	n.t.Helper()
+	if talk := n.talk(task); !strings.Contains(talk, want) {
+		n.t.Errorf("the chat lacks %q:\n%s", want, talk)
+	}
+}
+
+// inside runs a shell command in a task's container, as the agent's user.
+func (n *testNode) inside(task chat.TaskID, script string) string {
+	n.t.Helper()
+	ctx, cancel := context.WithTimeout(n.t.Context(), time.Minute)
+	defer cancel()
+	id, err := exec.CommandContext(ctx, "docker", "ps", "-q", "--filter", "label=samnode.task="+string(task)).Output()
+	if err != nil || len(bytes.TrimSpace(id)) == 0 {
+		n.t.Fatalf("finding the container: %v %s", err, id)
+	}
+	out, err := exec.CommandContext(ctx, "docker", "exec", strings.TrimSpace(string(id)), "sh", "-c", script).CombinedOutput()
+	if err != nil {
+		n.t.Fatalf("in the container: %v %s", err, out)
+	}
+	return string(out)
+}
+
+// hides checks that nothing in the workspace holds a secret: no process's
+// environment or arguments, and no file that its user can read.
+func (n *testNode) hides(task chat.TaskID, secrets ...string) {
+	n.t.Helper()
+	out := n.inside(task, `cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline 2>/dev/null | tr '\0' '\n'; grep -rIhs . /home/agent /workspaces /run /tmp /etc 2>/dev/null || true`)
+	if !strings.Contains(out, "ANTHROPIC_BASE_URL=") && !strings.Contains(out, "CODEX_HOME=") {
+		n.t.Errorf("the environment of no agent was read: %.2000s", out)
+	}
+	for _, s := range secrets {
+		if at := strings.Index(out, s); at >= 0 {
+			n.t.Errorf("the workspace holds a secret: %q", out[max(0, at-200):at+len(s)])
+		}
+	}
+}
+
+// newHub is a GitHub with one repository of one commit, held against GitHub's
+// own description where that is installed.
+func newHub(t *testing.T) *githubtest.Server {
+	t.Helper()
+	hub := githubtest.Start(t)
+	hub.Create(widget)
+	gittest.Push(t, hub.Dir(widget), "main", "first", map[string]string{"README.md": "# widget\n"})
+	if spec, err := githubtest.LoadSpec(); err == nil {
+		hub.Validate(spec)
+		t.Cleanup(func() {
+			for _, f := range hub.Faults() {
+				t.Errorf("not as GitHub specifies: %s", f)
+			}
+		})
+	}
+	return hub
+}
+
+func apiFlag(hub *githubtest.Server) []string {
+	return []string{"--github-api", strings.TrimPrefix(hub.URL, "http://") + "=" + hub.API, "--poll-pulls", "200ms"}
+}
+
+// TestClaudeOnGitHub is the main job with the real Claude Code: an edit asked
+// and answered, a pushed branch, one pull request that a second turn updates,
+// and a second workspace that goes on with the conversation.
+func TestClaudeOnGitHub(t *testing.T) {
+	t.Parallel()
+	hub := newHub(t)
+	n := newAgentNode(t, "claude", apiFlag(hub)...)
+	token := hub.Grant(githubtest.Token{Login: "ana", Repos: []string{widget}})
+	n.secret("GITHUB_TOKEN", token)
+	must[chat.Project](n.testNode, "project", "add", "widget", "--repo", hub.Git.CloneURL(widget), "--agent", "claude", "--mode", "ask", "--publish", "ready")
+
+	id := n.run("widget", "Write it. SCENARIO=edit FILE=a.txt TEXT=alpha").ID
+	if ask := n.allow(id); !strings.Contains(ask.Title+ask.Detail, "a.txt") {
+		t.Errorf("ask = %+v", ask)
+	}
+	first := n.turn(id, 1)
+	if got := gittest.Git(t, hub.Dir(widget), "show", first.Branch+":a.txt"); got != "alpha" {
+		t.Errorf("a.txt on the branch = %q", got)
+	}
+	pr := first.PullRequest
+	if pr == nil || pr.Number != 1 || hub.Pulls(widget) != 1 || pr.State != "open" {
+		t.Fatalf("pull request = %+v, %d of them\n%s", pr, hub.Pulls(widget), n.talk(id))
+	}
+	if first.Usage.Input == 0 || first.Usage.Output == 0 || first.Usage.Cost == 0 || first.Session == "" {
+		t.Errorf("usage %+v, session %q", first.Usage, first.Session)
+	}
+	_, body, _ := hub.Pull(widget, 1)
+
+	// The agent commits by itself.
+	n.say(id, `Commit it. SCENARIO=bash CMD="echo more >> a.txt; git commit -qam 'By Claude'; env"`)
+	n.allow(id)
+	second := n.turn(id, 2)
+	if second.PullRequest == nil || second.PullRequest.Number != 1 || hub.Pulls(widget) != 1 || second.Session != first.Session {
+		t.Errorf("second turn: %+v, session %s was %s", second.PullRequest, second.Session, first.Session)
+	}
+	if log := gittest.Git(t, hub.Dir(widget), "log", "--format=%s", second.Branch); !strings.Contains(log, "By Claude") {
+		t.Errorf("log of the branch: %s", log)
+	}
+	if _, now, _ := hub.Pull(widget, 1); now == body {
+		t.Errorf("the pull request's text did not follow: %s", now)
+	}
+	n.hides(id, realKey, token)
+	if strings.Contains(n.talk(id), realKey) {
+		t.Error("the chat holds the key")
+	}
+	steps := n.api.Steps()
+	if len(steps) == 0 || slices.ContainsFunc(steps, func(r modeltest.Request) bool { return r.Key != realKey }) {
+		t.Errorf("the model API did not get its key in each of %d requests", len(steps))
+	}
+
+	n.secondWorkspace(t, id, second)
+	if hub.Pulls(widget) != 1 {
+		t.Errorf("%d pull requests", hub.Pulls(widget))
+	}
+}
+
+// secondWorkspace releases the task's workspace and goes on in the next one.
+func (n *agentNode) secondWorkspace(t *testing.T, id chat.TaskID, before taskView) {
+	t.Helper()
+	was := len(n.latest(id))
+	if err := newClient(n.url).call(t.Context(), http.MethodPost, path("tasks", string(id), "release"), nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	n.until(id, "released", func(t taskView) bool { return t.Lease == nil })
+	seen := len(n.api.Steps())
+	n.say(id, "Go on. SCENARIO=hello")
+	third := n.turn(id, 3)
+	if third.Workspace != 2 || third.Session != before.Session || third.Branch != before.Branch {
+		t.Errorf("workspace %d, session %s (was %s)", third.Workspace, third.Session, before.Session)
+	}
+	steps := n.api.Steps()[seen:]
+	if len(steps) == 0 || !bytes.Contains(steps[len(steps)-1].Body, []byte("By Claude")) {
+		t.Error("the model does not see the conversation before")
+	}
+	messages := n.latest(id)
+	texts := map[string]int{}
+	for _, m := range messages {
+		if m.Kind == chat.KindUser {
+			texts[m.Text]++
+		}
+	}
+	for text, times := range texts {
+		if times != 1 {
+			t.Errorf("%q is %d times in the chat", text, times)
+		}
+	}
+	if added := len(messages) - was; added > 6 {
+		t.Errorf("the second workspace brought %d messages:\n%s", added, n.talk(id))
+	}
+	n.said(id, "Hello from the scripted model")
+	var item struct{ Index uint64 }
+	if out, _, _ := n.cli("task", "logs", string(id), "--json"); json.NewDecoder(strings.NewReader(out)).Decode(&item) != nil || item.Index == 0 {
+		t.Error("items carry no index")
+	}
+}
