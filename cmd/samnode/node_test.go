@@ -38,7 +38,7 @@ var binary = sync.OnceValues(func() (string, error) {
 
 // testNode is a samnode process with its own state.
 type testNode struct {
-	t     *testing.T
+	t     testing.TB
 	bin   string
 	state string
 	args  []string
@@ -68,7 +68,7 @@ func (l *lockedBuffer) String() string {
 
 // needDocker skips without an engine or the base image, which scripts/test
 // brings.
-func needDocker(t *testing.T) {
+func needDocker(t testing.TB) {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("needs a Docker engine; -short is set")
@@ -79,7 +79,7 @@ func needDocker(t *testing.T) {
 }
 
 // newNode starts a node that the test's end stops and cleans up after.
-func newNode(t *testing.T, args ...string) *testNode {
+func newNode(t testing.TB, args ...string) *testNode {
 	t.Helper()
 	bin, err := binary()
 	if err != nil {
@@ -108,7 +108,7 @@ func newNode(t *testing.T, args ...string) *testNode {
 }
 
 // clean removes what the node's workspaces left on the engine.
-func clean(t *testing.T, mesh string) {
+func clean(t testing.TB, mesh string) {
 	t.Helper()
 	script := `docker ps -aq --filter label=samnode.mesh=$0 | xargs -r docker rm -f; docker volume ls -q --filter label=samnode.mesh=$0 | xargs -r docker volume rm`
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -232,7 +232,7 @@ func (n *testNode) items(task chat.TaskID) []chat.Message {
 }
 
 // git runs git in a folder and returns its output.
-func gitIn(t *testing.T, dir string, args ...string) string {
+func gitIn(t testing.TB, dir string, args ...string) string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "git", append([]string{"-c", "user.name=Ana", "-c", "user.email=ana@example.com", "-c", "init.defaultBranch=main"}, args...)...)
 	cmd.Dir = dir
@@ -244,7 +244,7 @@ func gitIn(t *testing.T, dir string, args ...string) string {
 }
 
 // localRepo is a bare repository with one commit on main.
-func localRepo(t *testing.T, files map[string]string) string {
+func localRepo(t testing.TB, files map[string]string) string {
 	t.Helper()
 	dir := t.TempDir()
 	work, bare := filepath.Join(dir, "work"), filepath.Join(dir, "app.git")
