@@ -62,15 +62,6 @@ func newAgentNode(t *testing.T, agent string, args ...string) *agentNode {
 	return n
 }
 
-// secret sets a secret as a person does: its value comes from standard input.
-func (n *testNode) secret(name, value string) {
-	n.t.Helper()
-	var out bytes.Buffer
-	if code := execute(n.t.Context(), []string{"--api", n.url, "secret", "set", name}, strings.NewReader(value+"\n"), &out, &out); code != exitDone {
-		n.t.Fatalf("secret set %s: %s", name, &out)
-	}
-}
-
 // patch changes a task or a project by the API.
 func (n *testNode) patch(path string, change any) {
 	n.t.Helper()
@@ -128,22 +119,6 @@ func (n *testNode) allow(task chat.TaskID) chat.Ask {
 	}
 	must[taskView](n, "task", "answer", string(task), "--ask", ask.ID, ask.Options[i].ID)
 	return ask
-}
-
-// latest is each message of a task once, as it is now, in order.
-func (n *testNode) latest(task chat.TaskID) []chat.Message {
-	n.t.Helper()
-	at := map[string]int{}
-	var list []chat.Message
-	for _, m := range n.items(task) {
-		if i, known := at[m.ID]; known {
-			list[i] = m
-			continue
-		}
-		at[m.ID] = len(list)
-		list = append(list, m)
-	}
-	return list
 }
 
 // talk is a task's chat as lines, to search and to show.
@@ -323,5 +298,79 @@ func (n *agentNode) secondWorkspace(t *testing.T, id chat.TaskID, before taskVie
 	var item struct{ Index uint64 }
 	if out, _, _ := n.cli("task", "logs", string(id), "--json"); json.NewDecoder(strings.NewReader(out)).Decode(&item) != nil || item.Index == 0 {
 		t.Error("items carry no index")
+	}
+}
+
+// TestClaudeConverses walks one conversation through what a person does in it:
+// answers a question, refuses a tool, lets it plan, changes the mode, stops it
+// in the middle of a sentence.
+func TestClaudeConverses(t *testing.T) {
+	t.Parallel()
+	n := newAgentNode(t, "claude")
+	repo := localRepo(t, nil)
+	must[chat.Project](n.testNode, "project", "add", "app", "--repo", repo, "--agent", "claude", "--mode", "ask")
+
+	id := n.run("app", "SCENARIO=ask").ID
+	question := n.ask(id, chat.AskQuestion)
+	if len(question.Fields) == 0 || !slices.Equal(question.Fields[0].Choices, []string{"Red", "Blue"}) {
+		t.Fatalf("question = %+v", question)
+	}
+	must[taskView](n.testNode, "task", "answer", string(id), question.Fields[0].Name+"=Blue", "accept")
+	n.turn(id, 1)
+	n.said(id, "You answered: ")
+	n.said(id, "Blue")
+
+	// A permission is refused; nothing happens on the disk.
+	n.say(id, "SCENARIO=edit FILE=refused.txt")
+	ask := n.ask(id, chat.AskPermission)
+	i := slices.IndexFunc(ask.Options, func(o chat.AskOption) bool { return o.Kind == "reject_once" })
+	must[taskView](n.testNode, "task", "answer", string(id), ask.Options[max(i, 0)].ID)
+	n.until(id, "at rest", func(t taskView) bool { return t.Turns == 2 && rests(t.Task) })
+	if out := n.inside(id, "ls /workspaces/app"); strings.Contains(out, "refused") {
+		t.Errorf("the refused edit was made: %s", out)
+	}
+
+	// Plan mode: the plan is a question; its answer begins the work.
+	n.patch("tasks/"+string(id), map[string]string{"mode": "plan"})
+	n.say(id, "SCENARIO=plan FILE=planned.txt TEXT=planned")
+	plan := n.ask(id, chat.AskPermission)
+	t.Logf("plan = %+v", plan)
+	i = slices.IndexFunc(plan.Options, func(o chat.AskOption) bool { return strings.HasPrefix(o.Kind, "allow") && strings.Contains(o.ID, "ccept") })
+	must[taskView](n.testNode, "task", "answer", string(id), plan.Options[max(i, 0)].ID)
+	n.turn(id, 3)
+	if got := gitIn(t, repo, "show", n.until(id, "there", func(taskView) bool { return true }).Branch+":planned.txt"); got != "planned" {
+		t.Errorf("planned.txt = %q", got)
+	}
+
+	// Stop in the middle of a sentence, then go on.
+	n.say(id, "SCENARIO=slow N=2000 DELAY=100")
+	n.until(id, "speaking", func(taskView) bool { return strings.Contains(n.talk(id), "word3 ") })
+	must[taskView](n.testNode, "task", "stop", string(id))
+	stopped := n.until(id, "stopped", func(t taskView) bool { return rests(t.Task) })
+	if stopped.State != chat.Stopped || stopped.Turn.Stop != "cancelled" || stopped.Lease == nil {
+		t.Errorf("stopped: %+v", stopped.Task)
+	}
+	n.say(id, "SCENARIO=hello")
+	after := n.turn(id, 5)
+	if after.Session != stopped.Session {
+		t.Errorf("session %s, was %s", after.Session, stopped.Session)
+	}
+
+	// The mode changes while it runs: what asked before asks no more.
+	n.patch("tasks/"+string(id), map[string]string{"mode": "ask"})
+	n.say(id, `SCENARIO=endless CMD="date >> dates; sleep 0.2"`)
+	n.allow(id)
+	n.ask(id, chat.AskPermission)
+	n.patch("tasks/"+string(id), map[string]string{"mode": "everything"})
+	n.allow(id)
+	n.until(id, "at work unasked", func(v taskView) bool {
+		return v.State == chat.Working && strings.Count(n.talk(id), "dates") > 4
+	})
+	must[taskView](n.testNode, "task", "stop", string(id))
+	n.until(id, "stopped", func(t taskView) bool { return t.State == chat.Stopped })
+	n.say(id, "SCENARIO=hello")
+	n.turn(id, 7)
+	if t.Failed() || testing.Verbose() {
+		t.Log(n.talk(id))
 	}
 }
