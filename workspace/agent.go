@@ -22,7 +22,7 @@ func (n *run) ensureAgent(ctx context.Context) error {
 	if n.agentAlive() && n.readyRun > 0 {
 		return nil
 	}
-	n.readyRun, n.mode, n.model = 0, "", ""
+	n.readyRun, n.mode, n.ownMode, n.model = 0, "", "", ""
 	starts := n.task.State == chat.Preparing || n.task.State == chat.Starting
 	if !starts {
 		_, err := n.startAgent(ctx)
@@ -109,6 +109,28 @@ func put(ctx context.Context, c *shim.Client, file string, data []byte) error {
 	if code != 0 {
 		return fmt.Errorf("writing %s: %s", file, out.String())
 	}
+	return nil
+}
+
+// adoptMode takes over the mode that the agent went into by itself: an
+// approved plan ends its planning.
+func (n *run) adoptMode(ctx context.Context) error {
+	is, want := n.drv.Session().Mode, n.agent.Modes[n.task.Mode]
+	if is == "" || want == "" || is == want || is == n.ownMode {
+		return nil
+	}
+	t, err := n.r.c.Board.Task(string(n.id))
+	if err != nil || t.Mode != n.task.Mode {
+		return err // a person's choice comes first
+	}
+	for _, m := range []chat.Mode{chat.ModePlan, chat.ModeAsk, chat.ModeAcceptEdits, chat.ModeEverything} {
+		if n.agent.Modes[m] == is {
+			n.mode, n.ownMode = m, ""
+			return n.refresh(n.do(chat.Op{TaskEdit: &chat.TaskEdit{Task: n.id, Mode: &m}}))
+		}
+	}
+	n.ownMode = is
+	n.note(ctx, "warn", fmt.Sprintf("%s is in a mode of its own now: %s. Choosing a mode for the task ends that.", n.agent.Title, is), "")
 	return nil
 }
 

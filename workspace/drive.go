@@ -201,8 +201,11 @@ func (n *run) giveAnswers(ctx context.Context) error {
 
 // followMode puts the agent into the task's permission mode.
 func (n *run) followMode(ctx context.Context) error {
-	if n.mode == n.task.Mode || !n.agentAlive() || n.drv.Session().ID == "" {
+	if !n.agentAlive() || n.drv.Session().ID == "" {
 		return nil
+	}
+	if n.mode == n.task.Mode {
+		return n.adoptMode(ctx)
 	}
 	err := n.drv.SetMode(ctx, n.task.Mode)
 	if failed, ok := errors.AsType[*acp.FailureError](err); ok || errors.Is(err, acp.ErrNoMode) {

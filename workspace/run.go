@@ -63,6 +63,7 @@ type run struct {
 	// Of the agent's process that runs: 0 and empty until it has a session.
 	readyRun int
 	mode     chat.Mode
+	ownMode  string // of the agent, that is none of ours; it was told
 	model    string
 
 	mu   sync.Mutex
