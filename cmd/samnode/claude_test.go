@@ -334,12 +334,19 @@ func TestClaudeConverses(t *testing.T) {
 	n.patch("tasks/"+string(id), map[string]string{"mode": "plan"})
 	n.say(id, "SCENARIO=plan FILE=planned.txt TEXT=planned")
 	plan := n.ask(id, chat.AskPermission)
-	t.Logf("plan = %+v", plan)
-	i = slices.IndexFunc(plan.Options, func(o chat.AskOption) bool { return strings.HasPrefix(o.Kind, "allow") && strings.Contains(o.ID, "ccept") })
-	must[taskView](n.testNode, "task", "answer", string(id), plan.Options[max(i, 0)].ID)
-	n.turn(id, 3)
-	if got := gitIn(t, repo, "show", n.until(id, "there", func(taskView) bool { return true }).Branch+":planned.txt"); got != "planned" {
+	if plan.Title != "Approve Plan" || !strings.Contains(plan.Detail, "Look at the repository") || plan.Options[0].Kind != "allow_once" {
+		t.Fatalf("plan = %+v", plan)
+	}
+	must[taskView](n.testNode, "task", "answer", string(id), plan.Options[0].ID)
+	if ask := n.allow(id); ask.Title != "Write planned.txt" {
+		t.Errorf("after the plan it asks %+v", ask)
+	}
+	planned := n.turn(id, 3)
+	if got := gitIn(t, repo, "show", planned.Branch+":planned.txt"); got != "planned" {
 		t.Errorf("planned.txt = %q", got)
+	}
+	if planned.Mode != chat.ModeAsk {
+		t.Errorf("after the plan was approved the mode is %s", planned.Mode)
 	}
 
 	// Stop in the middle of a sentence, then go on.
@@ -357,7 +364,6 @@ func TestClaudeConverses(t *testing.T) {
 	}
 
 	// The mode changes while it runs: what asked before asks no more.
-	n.patch("tasks/"+string(id), map[string]string{"mode": "ask"})
 	n.say(id, `SCENARIO=endless CMD="date >> dates; sleep 0.2"`)
 	n.allow(id)
 	n.ask(id, chat.AskPermission)
