@@ -34,7 +34,9 @@ type markdown struct {
 
 const (
 	markdownKept  = 1024     // rendered texts kept
-	highlightMost = 32 << 10 // bytes of one code block that are coloured
+	highlightMost = 16 << 10 // bytes of one code block that are coloured
+	blockMarks    = 1500     // brackets and emphasis marks in one block
+	blockDepth    = 24       // quotes and list markers at the start of one line
 )
 
 func newMarkdown() *markdown {
@@ -89,11 +91,38 @@ func (m *markdown) HTML(text string) string {
 
 func (m *markdown) render(text string) string {
 	var b bytes.Buffer
+	if costly(text) {
+		return `<pre class="raw">` + html.EscapeString(visible(text)) + "</pre>"
+	}
 	if err := m.md.Convert([]byte(visible(text)), &b); err != nil {
 		// A buffer takes every write, so only a fault of the renderer comes here.
 		return "<pre>" + html.EscapeString(visible(text)) + "</pre>"
 	}
 	return visible(m.policy.Sanitize(b.String())) // again: an entity can name what was hidden
+}
+
+// costly finds text on which the parser's work grows with the square of its
+// length: thousands of open brackets or marks in one block, or containers
+// nested in one line. Such text is shown as it is.
+func costly(text string) bool {
+	marks := 0
+	for l := range strings.Lines(text) {
+		if strings.TrimSpace(l) == "" {
+			marks = 0
+			continue
+		}
+		for _, c := range []byte(l) {
+			if strings.IndexByte("[]*_~`<!", c) >= 0 {
+				marks++
+			}
+		}
+		if start := len(l) - len(strings.TrimLeft(l, " \t>-+*0123456789.)")); marks > blockMarks ||
+			strings.Count(l[:start], ">")+strings.Count(l[:start], "- ")+strings.Count(l[:start], "+ ")+
+				strings.Count(l[:start], "* ")+strings.Count(l[:start], ". ")+strings.Count(l[:start], ") ") > blockDepth {
+			return true
+		}
+	}
+	return false
 }
 
 // hostile renders the nodes that could load, run or mislead.

@@ -42,6 +42,21 @@ func TestMarkdownOfHostileText(t *testing.T) {
 	}
 }
 
+func TestTextThatWouldTakeTheParserLongIsShownAsItIs(t *testing.T) {
+	m := newMarkdown()
+	for name, unit := range map[string]string{
+		"brackets": "[", "nested links": "[a](", "quotes": "> ", "emphasis": "*a_", "lists": "- ", "numbered": "1. ", "images": "![", "tildes": "~~a", "tags": "<a ", "ticks": "` ",
+	} {
+		in := strings.Repeat(unit, chat.MaxBody/len(unit))
+		if got := m.HTML(in); !strings.HasPrefix(got, `<pre class="raw">`) {
+			t.Errorf("%s: HTML = %.80s", name, got)
+		}
+	}
+	if got := m.HTML("> quote\n\n- a\n  - b **c**\n"); strings.Contains(got, "raw") {
+		t.Errorf("ordinary text is raw: %s", got)
+	}
+}
+
 var (
 	tags     = regexp.MustCompile(`<([a-zA-Z][a-zA-Z0-9]*)`)
 	handlers = regexp.MustCompile(`<[^>]*\son[a-z]+\s*=`)
