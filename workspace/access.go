@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/samnode/samnode/chat"
+	"github.com/samnode/samnode/workspace/acp"
 	"github.com/samnode/samnode/workspace/shim"
 )
 
@@ -60,6 +61,43 @@ func (r *Runner) Ports(ctx context.Context, task chat.TaskID) ([]shim.Port, erro
 	return c.Ports(ctx)
 }
 
+// Output reads the whole output of a tool call that was cut for the log, from
+// the journal of the workspace that made it.
+func (r *Runner) Output(ctx context.Context, task chat.TaskID, message string) (io.ReadCloser, error) {
+	m, err := r.c.Board.Message(ctx, task, message)
+	if err != nil {
+		return nil, err
+	}
+	file, err := r.journal(chat.Task{ID: task, Workspace: m.Workspace})
+	if err != nil {
+		return nil, err
+	}
+	records := func(yield func(acp.Record, error) bool) {
+		for rec, err := range shim.ReadJournal(file, m.Source) {
+			if !yield(toRecord(rec), err) {
+				return
+			}
+		}
+	}
+	text, found, err := acp.Output(records, m.Source)
+	if err != nil {
+		return nil, fmt.Errorf("reading the journal: %w", err)
+	}
+	if !found {
+		return nil, fmt.Errorf("the output is not in the journal: %w", chat.ErrNotFound)
+	}
+	return io.NopCloser(strings.NewReader(text)), nil
+}
+
+// journal is the journal's file of a task's workspace, when it is here.
+func (r *Runner) journal(t chat.Task) (string, error) {
+	file := filepath.Join(r.dir(t), "shim", "journal")
+	if _, err := os.Stat(file); err != nil {
+		return "", fmt.Errorf("the journal of workspace %d is not on %s any more: %w", t.Workspace, r.c.Node, chat.ErrNotFound)
+	}
+	return file, nil
+}
+
 // Journal reads the raw journal of the task's current or last workspace, one
 // record a line, as long as it is on this machine.
 func (r *Runner) Journal(ctx context.Context, task chat.TaskID) (io.ReadCloser, error) {
@@ -67,9 +105,9 @@ func (r *Runner) Journal(ctx context.Context, task chat.TaskID) (io.ReadCloser, 
 	if err != nil {
 		return nil, err
 	}
-	file := filepath.Join(r.dir(t), "shim", "journal")
-	if _, err := os.Stat(file); err != nil {
-		return nil, fmt.Errorf("the journal of workspace %d is not on %s any more: %w", t.Workspace, r.c.Node, chat.ErrNotFound)
+	file, err := r.journal(t)
+	if err != nil {
+		return nil, err
 	}
 	pr, pw := io.Pipe()
 	go func() { pw.CloseWithError(writeJournal(ctx, pw, file)) }()

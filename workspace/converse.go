@@ -155,7 +155,7 @@ func (n *run) readFrom(ctx context.Context, next *uint64, caught chan struct{}) 
 	reached()
 	return c.Records(ctx, *next, func(records []shim.Record) error {
 		for _, r := range records {
-			items, err := n.drv.Feed(acp.Record{Seq: r.Seq, At: r.At, Dir: string(r.Dir), ID: r.ID, Run: r.Run, Data: r.Data, Size: r.Size})
+			items, err := n.drv.Feed(toRecord(r))
 			if err != nil {
 				return fmt.Errorf("reading the journal: %w", err)
 			}
@@ -167,6 +167,10 @@ func (n *run) readFrom(ctx context.Context, next *uint64, caught chan struct{}) 
 		reached()
 		return nil
 	})
+}
+
+func toRecord(r shim.Record) acp.Record {
+	return acp.Record{Seq: r.Seq, At: r.At, Dir: string(r.Dir), ID: r.ID, Run: r.Run, Data: r.Data, Size: r.Size}
 }
 
 // revive brings a workspace back whose shim went away: Docker was restarted,

@@ -33,8 +33,11 @@ func (n *node) openPages(context.Context) error {
 		CloseTerminal: func(ctx context.Context, task chat.TaskID, id string) error {
 			return n.runner.CloseTerminal(ctx, task, id)
 		},
-		Ports:     n.ports,
-		Journal:   func(ctx context.Context, task chat.TaskID) (io.ReadCloser, error) { return n.runner.Journal(ctx, task) },
+		Ports:   n.ports,
+		Journal: func(ctx context.Context, task chat.TaskID) (io.ReadCloser, error) { return n.runner.Journal(ctx, task) },
+		Output: func(ctx context.Context, task chat.TaskID, message string) (io.ReadCloser, error) {
+			return n.runner.Output(ctx, task, message)
+		},
 		Agents:    n.agentInfos,
 		CheckRepo: n.checkRepo,
 		SetSecret: func(ctx context.Context, scope chat.ProjectID, name, value string, by chat.Author) error {
@@ -153,6 +156,9 @@ func (n *node) diff(ctx context.Context, t chat.Task, o ui.DiffOptions) (ui.Diff
 	if t.Change.Merged != "" && t.Change.Base != "" {
 		base, opts.Direct = t.Change.Base, true // the merge base has moved onto the branch itself
 	}
+	if before := n.headBefore(ctx, t); o.Scope == "turn" && before != "" {
+		base, opts.Direct = before, true
+	}
 	stat, err := r.Stat(ctx, base, head)
 	if err != nil {
 		return ui.Diff{}, err
@@ -169,6 +175,25 @@ func (n *node) diff(ctx context.Context, t chat.Task, o ui.DiffOptions) (ui.Diff
 		out.Files = append(out.Files, diffFile(f))
 	}
 	return out, nil
+}
+
+// headBefore is the branch's commit before the last turn that changed it, or
+// nothing when that was the first.
+func (n *node) headBefore(ctx context.Context, t chat.Task) string {
+	messages, err := n.room.Messages(ctx, t.ID, 0, 500)
+	if err != nil {
+		return "" // the whole branch is shown then
+	}
+	var heads []string
+	for _, m := range messages {
+		if m.Kind == chat.KindDiff && m.Diff != nil {
+			heads = append(heads, m.Diff.Head)
+		}
+	}
+	if len(heads) < 2 {
+		return ""
+	}
+	return heads[len(heads)-2]
 }
 
 func diffFile(f git.FileDiff) ui.DiffFile {

@@ -46,7 +46,7 @@ func startReal(t *testing.T, name string, mode chat.Mode) *real {
 	}
 	api := httptest.NewServer(noRetry{modeltest.Handler(modeltest.Options{Key: agents.Key})})
 	t.Cleanup(func() { api.CloseClientConnections(); api.Close() })
-	home, cwd := t.TempDir(), t.TempDir()
+	home, cwd := lastingDir(t), t.TempDir()
 	if out, err := exec.CommandContext(t.Context(), "git", "init", "-q", cwd).CombinedOutput(); err != nil {
 		t.Fatalf("git init: %s", out)
 	}

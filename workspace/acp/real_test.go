@@ -72,7 +72,7 @@ func TestRealAgents(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			home, cwd, j := t.TempDir(), t.TempDir(), newJournal()
+			home, cwd, j := lastingDir(t), t.TempDir(), newJournal()
 			s := a.Start(agents.Place{Root: dir, Home: home, Cwd: cwd, Broker: "http://127.0.0.1:1"})
 			j.start(t, process(t, j, s, home, cwd))
 			n := attach(t, j, acp.Config{Cwd: cwd, Modes: a.Modes, Conversation: acp.ConversationConfig{Workspace: 1, Agent: a.Title}})
@@ -98,4 +98,24 @@ func TestRealAgents(t *testing.T) {
 			}
 		})
 	}
+}
+
+// lastingDir is a home for a real agent, which may write to it for some
+// seconds after its process was told to end.
+func lastingDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "agent-home-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		for range 100 {
+			if err = os.RemoveAll(dir); err == nil {
+				return
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		t.Errorf("removing the agent's home: %v", err)
+	})
+	return dir
 }
