@@ -58,6 +58,7 @@ func (n *node) api() http.Handler {
 		},
 		NewID:     chat.NewID,
 		SetSecret: n.setSecret,
+		CheckRepo: func(_ context.Context, url string) error { return git.CheckURL(url) },
 		Merge:     n.merge,
 		Why:       n.sched.Why,
 		Agents: func() []api.Agent {

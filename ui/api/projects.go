@@ -69,10 +69,8 @@ func (s *server) addProject(w http.ResponseWriter, r *request) error {
 	if p.Repo == "" {
 		return fmt.Errorf("a project needs a repository: any git URL, or an absolute path: %w", chat.ErrInvalid)
 	}
-	if s.c.CheckRepo != nil {
-		if err := s.c.CheckRepo(r.Context(), p.Repo); err != nil {
-			return fmt.Errorf("%w: %w", err, chat.ErrInvalid)
-		}
+	if err := s.check(r, in); err != nil {
+		return err
 	}
 	return s.putProject(w, r, p, http.StatusCreated)
 }
@@ -86,8 +84,24 @@ func (s *server) editProject(w http.ResponseWriter, r *request) error {
 	if err := decode(r, &in); err != nil {
 		return err
 	}
+	if err := s.check(r, in); err != nil {
+		return err
+	}
 	in.apply(&p)
 	return s.putProject(w, r, p, http.StatusOK)
+}
+
+// check refuses what only this node can know to be wrong.
+func (s *server) check(r *request, in projectInput) error {
+	if in.Repo != nil && s.c.CheckRepo != nil {
+		if err := s.c.CheckRepo(r.Context(), *in.Repo); err != nil {
+			return fmt.Errorf("%w: %w", err, chat.ErrInvalid)
+		}
+	}
+	if in.Agent != nil {
+		return s.knows(*in.Agent)
+	}
+	return nil
 }
 
 func (s *server) putProject(w http.ResponseWriter, r *request, p chat.Project, code int) error {

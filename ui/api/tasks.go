@@ -3,6 +3,7 @@ package api
 import (
 	"fmt"
 	"net/http"
+	"strings"
 
 	"github.com/samnode/samnode/chat"
 )
@@ -84,6 +85,9 @@ func (s *server) addTask(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
+	if err := s.knows(in.Agent); err != nil {
+		return err
+	}
 	if in.ID == "" {
 		in.ID = s.c.NewID()
 	}
@@ -111,6 +115,21 @@ func (s *server) act(w http.ResponseWriter, r *request, id string, op func(chat.
 		return err
 	}
 	return s.answerTask(w, http.StatusOK, t.ID)
+}
+
+// knows refuses an agent that this node cannot run; "" is the project's.
+func (s *server) knows(agent string) error {
+	if agent == "" || s.c.Agents == nil {
+		return nil
+	}
+	var names []string
+	for _, a := range s.c.Agents() {
+		if a.Name == agent {
+			return nil
+		}
+		names = append(names, a.Name)
+	}
+	return fmt.Errorf("there is no agent %.60q; there are %s: %w", agent, strings.Join(names, ", "), chat.ErrInvalid)
 }
 
 func (s *server) editTask(w http.ResponseWriter, r *request) error {
