@@ -28,6 +28,10 @@ var (
 	ErrInvalid  = errors.New("invalid input")       // the request itself is wrong; the text says how
 	ErrStale    = errors.New("stale lease token")   // another lease has the task now
 	ErrTooLarge = errors.New("larger than allowed") // see the limits below
+
+	// ErrFull is the answer to a write whose outcome is not known: the node
+	// stops, and what it has is as it was.
+	ErrFull = errors.New("the disk of this node is full: free some space and start the node again; nothing that was acknowledged is lost")
 )
 
 // Limits of what one command may carry. They bound the size of a log entry

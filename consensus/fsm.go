@@ -120,6 +120,9 @@ func (f *fsm) apply(name string, entries []Entry) error {
 	}
 	first, last := entries[0].Index, entries[len(entries)-1].Index
 	if err := f.guard(func() error { return f.machines[name].Apply(entries) }); err != nil {
+		if full(err) {
+			err = fmt.Errorf("%w: %w", ErrFull, err)
+		}
 		return fmt.Errorf("machine %s, entries %d to %d: %w", name, first, last, err)
 	}
 	f.done[name] = last

@@ -212,8 +212,8 @@ func full(err error) bool {
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		return true
 	}
-	// Raft's snapshot store hands on the text only.
-	return err != nil && strings.Contains(err.Error(), syscall.ENOSPC.Error())
+	// Raft's snapshot store hands on the text only, and SQLite has its own.
+	return err != nil && (strings.Contains(err.Error(), syscall.ENOSPC.Error()) || strings.Contains(err.Error(), "disk is full"))
 }
 
 // identity is node.json.

@@ -34,6 +34,7 @@ var statuses = []struct {
 	{chat.ErrStale, http.StatusConflict, "Another lease has the task now"},
 	{chat.ErrTooLarge, http.StatusRequestEntityTooLarge, "That is too large"},
 	{chat.ErrInvalid, http.StatusUnprocessableEntity, "That is not right yet"},
+	{chat.ErrFull, http.StatusInsufficientStorage, "The disk of this node is full"},
 	{context.Canceled, 499, "The request was cancelled"},
 	{context.DeadlineExceeded, http.StatusGatewayTimeout, "That took too long"},
 }

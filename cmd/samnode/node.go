@@ -225,7 +225,11 @@ func (n *node) serve(ctx context.Context) error {
 	g.Go(func() error {
 		select {
 		case <-n.log.Failed():
-			return fmt.Errorf("the log failed, this node stops: %w", n.log.Err())
+			err := n.log.Err()
+			if errors.Is(err, consensus.ErrFull) {
+				err = fmt.Errorf("%w: %w", chat.ErrFull, err)
+			}
+			return fmt.Errorf("the log failed, this node stops: %w", err)
 		case <-ctx.Done():
 			return nil
 		}
@@ -269,7 +273,11 @@ func (n *node) lead(ctx context.Context) error {
 type proposer struct{ n *node }
 
 func (p proposer) Propose(ctx context.Context, data []byte) (uint64, error) {
-	return p.n.log.Propose(ctx, consensus.Part{Machine: machineChat, Data: data})
+	index, err := p.n.log.Propose(ctx, consensus.Part{Machine: machineChat, Data: data})
+	if errors.Is(err, consensus.ErrFull) {
+		return index, chat.ErrFull // the log has the rest
+	}
+	return index, err
 }
 
 // chatMachine and poolMachine fit the state machines to the log's idea of one.

@@ -70,7 +70,8 @@ type Config struct {
 	Why func(chat.TaskID) string
 	// Agents lists the agents of this node; may be nil.
 	Agents func() []Agent
-	// CheckRepo tries a repository's URL before a project is made; may be nil.
+	// CheckRepo refuses the URL of a repository that cannot be one, before a
+	// project is made of it; may be nil.
 	CheckRepo func(ctx context.Context, url string) error
 
 	Node    string
@@ -193,6 +194,8 @@ func status(err error) int {
 		return http.StatusBadRequest
 	case errors.Is(err, errNotHere):
 		return http.StatusNotImplemented
+	case errors.Is(err, chat.ErrFull):
+		return http.StatusInsufficientStorage
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return http.StatusServiceUnavailable
 	default:
@@ -206,6 +209,9 @@ func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if code == http.StatusInternalServerError {
 		s.c.Logger.Error("api", "method", r.Method, "path", r.URL.Path, "err", err)
 		text = "internal error; the node's log has it"
+	}
+	if code == http.StatusInsufficientStorage {
+		text = chat.ErrFull.Error()
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
