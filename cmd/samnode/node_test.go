@@ -81,6 +81,13 @@ func needDocker(t testing.TB) {
 // newNode starts a node that the test's end stops and cleans up after.
 func newNode(t testing.TB, args ...string) *testNode {
 	t.Helper()
+	return startNode(t, "", nil, args...)
+}
+
+// startNode is newNode with a state directory of the test's choice and more
+// environment.
+func startNode(t testing.TB, state string, env []string, args ...string) *testNode {
+	t.Helper()
 	bin, err := binary()
 	if err != nil {
 		t.Fatal(err)
@@ -88,11 +95,12 @@ func newNode(t testing.TB, args ...string) *testNode {
 	// The name is the mesh's on the engine: one per test, so that tests never
 	// touch each other's containers.
 	name := "t" + strings.ToLower(chat.NewID()[14:])
-	state, err := os.MkdirTemp("", "sn")
-	if err != nil {
-		t.Fatal(err)
+	if state == "" {
+		if state, err = os.MkdirTemp("", "sn"); err != nil {
+			t.Fatal(err)
+		}
 	}
-	n := &testNode{t: t, bin: bin, state: state, args: append([]string{"--name", name}, args...), log: &lockedBuffer{}}
+	n := &testNode{t: t, bin: bin, state: state, env: env, args: append([]string{"--name", name}, args...), log: &lockedBuffer{}}
 	t.Cleanup(func() {
 		n.stop()
 		clean(t, name)
