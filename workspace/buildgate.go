@@ -18,17 +18,17 @@ import (
 
 func (n *run) gateName() string { return n.name + "-build" }
 
-// openBuildGate starts the gate and returns its container's name.
-func (n *run) openBuildGate(ctx context.Context) (string, error) {
+// openBuildGate starts the gate and waits until it lets something through.
+func (n *run) openBuildGate(ctx context.Context) error {
 	if err := n.haveBaseImage(ctx, func(string) {}); err != nil {
-		return "", err
+		return err
 	}
 	if err := n.r.c.Engine.Remove(ctx, n.gateName()); err != nil { // of a node that was killed; its folder goes
-		return "", fmt.Errorf("removing an older container of the build's network: %w", err)
+		return fmt.Errorf("removing an older container of the build's network: %w", err)
 	}
 	dir := filepath.Join(n.dir, "build")
 	if err := errors.Join(os.RemoveAll(dir), own(dir)); err != nil {
-		return "", fmt.Errorf("making a folder for the build: %w", err)
+		return fmt.Errorf("making a folder for the build: %w", err)
 	}
 	_, err := n.r.c.Engine.Create(ctx, docker.Spec{
 		Name: n.gateName(), Image: n.r.c.Image, Labels: n.labels(), Dir: "/",
@@ -43,15 +43,15 @@ func (n *run) openBuildGate(ctx context.Context) (string, error) {
 		Memory: 256 << 20, Pids: 64,
 	})
 	if err != nil {
-		return "", fmt.Errorf("making the container for the build's network: %w", err)
+		return fmt.Errorf("making the container for the build's network: %w", err)
 	}
 	if err := n.r.c.Engine.Start(ctx, n.gateName()); err != nil {
-		return "", fmt.Errorf("starting the container for the build's network: %w", err)
+		return fmt.Errorf("starting the container for the build's network: %w", err)
 	}
 	if _, err := n.waitShim(ctx, n.gateName(), "build"); err != nil {
-		return "", fmt.Errorf("waiting for the build's network: %w", err)
+		return fmt.Errorf("waiting for the build's network: %w", err)
 	}
-	return n.gateName(), nil
+	return nil
 }
 
 // closeBuildGate removes the gate. The next build of the task, or the sweep

@@ -190,15 +190,12 @@ func (n *run) buildDevcontainer(ctx context.Context, rev string, progress func(s
 		return plan{image: n.r.c.Image}, "base image", nil
 	}
 	defer n.closeBuildGate(ctx) // also what a try left that failed half-way
-	gate, err := n.openBuildGate(ctx)
-	if err != nil {
-		return plan{}, "", err
-	}
 	if err := n.devTools(ctx, checkout, found[0].Path, progress); err != nil {
 		return plan{}, "", err
 	}
 	b, err := devcontainer.New(devcontainer.Config{
-		Engine: n.r.c.Engine, Dir: n.r.c.Tools, Network: "container:" + gate, Proxy: "http://" + egressAddr, Logger: n.log,
+		Engine: n.r.c.Engine, Dir: n.r.c.Tools, Logger: n.log,
+		Network: "container:" + n.gateName(), Proxy: "http://" + egressAddr, Ready: n.openBuildGate,
 	})
 	if err != nil {
 		return plan{}, "", err

@@ -23,7 +23,12 @@ type Config struct {
 	Node    string         // the node program; empty: the one on the PATH
 	Network string         // of build containers: "container:NAME" to share one's, "none" for offline; empty: "none"
 	Proxy   string         // URL of the HTTP proxy that Network offers; empty: none
-	Logger  *slog.Logger   // nil: discard
+
+	// Ready makes Network before something is built; nil: it is there. It is
+	// not called when the image is found.
+	Ready func(context.Context) error
+
+	Logger *slog.Logger // nil: discard
 }
 
 // Builder builds dev container images on one machine. Its methods may be
@@ -143,6 +148,11 @@ func (b *Builder) image(ctx context.Context, r Request, d Definition, v vars, pr
 			return "", false, nil, err
 		}
 		defer unlock()
+	}
+	if b.c.Ready != nil {
+		if err := b.c.Ready(ctx); err != nil {
+			return "", false, nil, err
+		}
 	}
 	progress("Building " + r.Config)
 	out, err := command(ctx, s.dir, b.env(s), progress, argv...)
