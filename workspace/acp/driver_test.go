@@ -249,8 +249,8 @@ func TestErrorsInWords(t *testing.T) {
 		want    string
 		retry   bool
 	}{
-		{"no key", -32000, "Authentication required", "Set the secret FAKE_KEY", false},
-		{"bad key", -32603, "API Error: 401 invalid x-api-key", "Set the secret FAKE_KEY", false},
+		{"no key", -32000, "Authentication required", "samnode secret set FAKE_KEY", false},
+		{"bad key", -32603, "API Error: 401 invalid x-api-key", "samnode secret set FAKE_KEY", false},
 		{"overloaded", -32603, `API Error: 529 {"type":"overloaded_error"}`, "overloaded", true},
 		{"rate limit", -32603, "429 Too Many Requests", "rate limit", true},
 		{"refused by the node", -32603, `API Error: 403 {"error":{"message":"samnode: the task's budget is used up"}}`, "The task's budget is used up", false},

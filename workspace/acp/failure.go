@@ -72,7 +72,7 @@ func (c *Conversation) needsKey() string {
 	if c.c.Secret == "" {
 		return c.c.Agent + " is not signed in."
 	}
-	return c.c.Agent + " has no valid key. Set the secret " + c.c.Secret + " for this project or the mesh, then try again."
+	return c.c.Agent + " has no valid key. Set it with `samnode secret set " + c.c.Secret + "`, then try again."
 }
 
 // crash says how the process ended.
