@@ -313,6 +313,26 @@ func TestBudgetAsk(t *testing.T) {
 	if got := k.Get(t, taskID); got.State != chat.Working || got.Budget != 5000000 {
 		t.Errorf("raised: %s, budget %d", got.State, got.Budget)
 	}
+	if got := k.Get(t, taskID); len(got.Asks) != 0 {
+		t.Errorf("raised: asks %+v", got.Asks)
+	}
+
+	// The agent gives up before a person answers: the ask stays, and the
+	// answer makes it go on.
+	k.Must(t, node, ask("b3"))
+	turn := k.Get(t, taskID).Turn.ID
+	k.Must(t, node, chat.Op{Note: &chat.Note{Task: taskID, Token: token, Item: chat.Item{TurnEnd: &chat.TurnEnd{Turn: turn, Stop: "error"}}}})
+	k.Must(t, node, chat.Op{Branch: &chat.Branch{Task: taskID, Token: token, Done: true}})
+	if got := k.Get(t, taskID); got.State != chat.Idle || len(got.Asks) != 1 {
+		t.Errorf("after the turn: %s, asks %+v", got.State, got.Asks)
+	}
+	k.Must(t, ana, chat.Op{AskAnswer: &chat.AskAnswer{Task: taskID, Ask: "b3", Answer: chat.Answer{Option: "raise", Values: map[string]string{"budget": "9000000"}}}})
+	got := k.Get(t, taskID)
+	if got.State != chat.Idle || got.Budget != 9000000 || len(got.Asks) != 0 || len(got.Queue) != 1 || got.Queue[0].Author.Person != ana.Person {
+		t.Errorf("raised after the turn: %+v", got)
+	}
+	k.Must(t, node, chat.Op{TurnSet: &chat.TurnSet{Task: taskID, Token: token, Turn: "next", Prompt: got.Queue[0].ID, Delivery: chat.Sent}})
+
 	k.Must(t, node, ask("b2"))
 	k.Must(t, ana, answer("b2", "stop"))
 	if got := k.Get(t, taskID); !got.Stopping {

@@ -127,14 +127,44 @@ func (a *applier) answered(t *Task, k Ask) error {
 	case AskDelivery:
 		return a.answeredDelivery(t, k)
 	case AskBudget:
-		if k.Answer.Option == "stop" {
-			return a.stopTask(t, false)
-		}
-		budget, _ := strconv.ParseInt(k.Answer.Values["budget"], 10, 64) // checked
-		t.Budget = budget
+		return a.answeredBudget(t, k)
 	case AskPermission, AskQuestion:
 	}
 	a.settle(t)
+	return nil
+}
+
+// budgetAsk is the id of the open ask about the budget, "" if there is none.
+// It outlives the turn: the agent ends at once when its model is refused, and
+// a person decides later.
+func budgetAsk(t *Task) string {
+	i := slices.IndexFunc(t.Asks, func(k Ask) bool { return k.Kind == AskBudget && k.Answer == nil })
+	if i < 0 {
+		return ""
+	}
+	return t.Asks[i].ID
+}
+
+// answeredBudget raises the task's budget, or stops it. A turn that the empty
+// budget ended goes on by a message in the person's name.
+func (a *applier) answeredBudget(t *Task, k Ask) error {
+	if err := a.closeAsk(t, k.ID, ""); err != nil {
+		return err
+	}
+	if k.Answer.Option == "stop" {
+		return a.stopTask(t, false)
+	}
+	t.Budget, _ = strconv.ParseInt(k.Answer.Values["budget"], 10, 64) // checked
+	rests := t.State == Idle || t.State == Publishing
+	if !rests || t.Lease == nil || len(t.Queue) > 0 || t.Turn == nil || t.Turn.open() {
+		a.settle(t)
+		return nil
+	}
+	id, err := a.freeID(t.ID, shortID(k.ID+"-on"))
+	if err != nil {
+		return err
+	}
+	a.enqueue(t, Pending{ID: id, Text: "The budget was raised. Go on where you were stopped.", Author: a.by, At: a.now}, "")
 	return nil
 }
 

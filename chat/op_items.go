@@ -166,7 +166,7 @@ func (a *applier) turnEnd(t *Task, end TurnEnd) error {
 		}
 	}
 	a.endTurn(t, or(line(end.Stop, MaxName), "end_turn"))
-	if err := a.closeAsks(t, noLongerNeeded); err != nil {
+	if err := a.closeAsksBut(t, budgetAsk(t)); err != nil {
 		return err
 	}
 	a.move(t, Publishing)

@@ -2,6 +2,7 @@ package ui
 
 import (
 	"net/http"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -153,6 +154,9 @@ func groupOf(t chat.Task) string {
 	case chat.Queued, chat.Placing, chat.Buying, chat.Booting, chat.Preparing, chat.Starting:
 		return "starting"
 	case chat.Idle:
+		if slices.ContainsFunc(t.Asks, func(a chat.Ask) bool { return a.Answer == nil }) {
+			return "needs" // the budget is used up
+		}
 		if p := t.PullRequest; p != nil && (p.State == "open" || p.State == "draft") && t.Change.Merged == "" {
 			return "review"
 		}

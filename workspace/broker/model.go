@@ -193,6 +193,7 @@ func (m *models) budget(c *call) *refusal {
 	}
 	left, limited := m.b.cfg.Budget()
 	if !limited || left > 0 {
+		m.b.notes.forget(KindBudget) // it was raised: its next end is news
 		return nil
 	}
 	m.b.notes.tell(Refusal{Kind: KindBudget, What: c.model, Why: "The task's budget is used up.",

@@ -369,6 +369,13 @@ func TestBudgetEndsInTheMiddleOfATask(t *testing.T) {
 	if status, _, got := s.do(t, "POST", "/anthropic/v1/messages", body); status != 200 {
 		t.Errorf("after raising the budget: %d %s", status, got)
 	}
+	s.set(func() { s.left = 0 })
+	if status, _, _ := s.do(t, "POST", "/anthropic/v1/messages", body); status != http.StatusPaymentRequired {
+		t.Errorf("used up again: %d", status)
+	}
+	if _, _, told := s.told(); len(told) != 2 {
+		t.Errorf("the second end of the budget is not told: %+v", told)
+	}
 }
 
 func TestModelWithoutPriceIsToldWhenThereIsABudget(t *testing.T) {
