@@ -21,6 +21,7 @@ func (n *run) openBroker() error {
 		Key:      n.key,
 		Upstream: n.r.c.Upstream,
 		Spent:    n.spent,
+		Called:   (&patience{say: n.refused}).called,
 		Budget:   n.budget,
 		Git: n.repo.Handler(git.Access{
 			Branch: n.task.Branch, Auth: n.forge.Auth, Stale: n.stale, Rewrite: true,
@@ -110,7 +111,8 @@ func (n *run) refused(r broker.Refusal) {
 	if err != nil {
 		return // the task is gone, nobody is to be asked
 	}
-	id := fmt.Sprintf("budget-%d", t.Usage.Cost)
+	left, _ := n.budget()
+	id := fmt.Sprintf("budget-%d-%d", t.Usage.Cost, t.Usage.Cost+left)
 	n.insist(chat.Op{Note: &chat.Note{Task: n.id, Token: n.token, Item: chat.Item{ID: id, Kind: chat.KindAsk, Ask: &chat.Ask{
 		ID: id, Kind: chat.AskBudget, Title: "The budget is used up", Detail: r.Why + "\n" + r.Todo,
 		Options: []chat.AskOption{{ID: "raise", Name: "Raise the budget"}, {ID: "stop", Name: "Stop"}},

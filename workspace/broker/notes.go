@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,6 +18,7 @@ const (
 	KindPath   Kind = "path"   // What is a path of a model API that is not for agents
 	KindKey    Kind = "key"    // What is the provider: it has no key, or the vendor refused it
 	KindBudget Kind = "budget" // What is the model that was asked for
+	KindBusy   Kind = "busy"   // What is a provider that refuses calls for want of capacity
 	KindPrice  Kind = "price"  // What is a model whose price is not known: the budget does not see it
 )
 
@@ -111,6 +113,13 @@ func (n *notes) tell(r Refusal) {
 		return
 	}
 	n.say(r)
+}
+
+// forget makes the next refusal of a kind news.
+func (n *notes) forget(kind Kind) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	maps.DeleteFunc(n.last, func(k noteKey, _ time.Time) bool { return k.kind == kind })
 }
 
 // due reports whether the refusal is to be said now. While more different ones
