@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -48,14 +50,32 @@ func installedAgents(t *testing.T, name string) string {
 // agentNode is a node whose agents talk to a scripted model API.
 type agentNode struct {
 	*testNode
-	api *modeltest.Server
+	api *modeltest.API
+}
+
+// noRetry says of a refusal that lasts that trying again is of no use, as
+// vendors can: Claude Code tries for three minutes else.
+type noRetry struct{ http.Handler }
+
+func (h noRetry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return // the client is gone
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	if last := bytes.LastIndex(body, []byte("SCENARIO=")); last >= 0 && bytes.Contains(body[last:], []byte("N=always STOP")) {
+		w.Header().Set("X-Should-Retry", "false")
+	}
+	h.Handler.ServeHTTP(w, r)
 }
 
 func newAgentNode(t *testing.T, agent string, args ...string) *agentNode {
 	t.Helper()
 	dir := installedAgents(t, agent)
-	api := modeltest.New(t, modeltest.Options{Key: realKey})
-	args = append([]string{"--agents", dir, "--slots", "8", "--model-api", "anthropic=" + api.URL + ",openai=" + api.URL}, args...)
+	api := modeltest.Handler(modeltest.Options{Key: realKey})
+	server := httptest.NewServer(noRetry{api})
+	t.Cleanup(func() { server.CloseClientConnections(); server.Close() })
+	args = append([]string{"--agents", dir, "--slots", "8", "--model-api", "anthropic=" + server.URL + ",openai=" + server.URL}, args...)
 	n := &agentNode{newNode(t, args...), api}
 	n.secret("ANTHROPIC_API_KEY", realKey)
 	n.secret("OPENAI_API_KEY", realKey)
@@ -378,5 +398,127 @@ func TestClaudeConverses(t *testing.T) {
 	n.turn(id, 7)
 	if t.Failed() || testing.Verbose() {
 		t.Log(n.talk(id))
+	}
+}
+
+// fault waits for the end of a turn that went wrong and returns what was said.
+func (n *testNode) fault(task chat.TaskID, number int) string {
+	n.t.Helper()
+	n.turn(task, number)
+	var texts []string
+	for _, m := range n.latest(task) {
+		if m.Turn == number && (m.Kind == chat.KindError || m.Kind == chat.KindStatus) {
+			texts = append(texts, m.Text+" "+m.Detail)
+		}
+	}
+	return strings.Join(texts, "\n")
+}
+
+// TestClaudeAndItsModel is what a person reads when the model API refuses, and
+// that the conversation goes on after it.
+func TestClaudeAndItsModel(t *testing.T) {
+	t.Parallel()
+	n := newAgentNode(t, "claude")
+	must[chat.Project](n.testNode, "project", "add", "app", "--repo", localRepo(t, nil), "--agent", "claude", "--mode", "everything")
+	id := n.run("app", "SCENARIO=overloaded N=3").ID
+	if out := n.fault(id, 1); strings.Contains(out, "overloaded") {
+		t.Errorf("three times overloaded is told: %s", out)
+	}
+	n.said(id, "Hello from the scripted model")
+	number := 1
+	for _, c := range []struct{ prompt, want string }{
+		{"SCENARIO=overloaded N=always STOP", "The model's servers are overloaded. Try again in a few minutes."},
+		{"SCENARIO=ratelimit N=always STOP", "The model's rate limit or quota is used up for now. Try again later, or use another key."},
+		{"SCENARIO=badkey", "samnode secret set ANTHROPIC_API_KEY"},
+	} {
+		number++
+		n.say(id, c.prompt)
+		if out := n.fault(id, number); !strings.Contains(out, c.want) {
+			t.Errorf("%s: the chat says %q, not %q\n%s", c.prompt, out, c.want, n.talk(id))
+		}
+	}
+	if _, errs, code := n.cli("secret", "rm", "ANTHROPIC_API_KEY"); code != exitDone {
+		t.Fatal(errs)
+	}
+	number++
+	n.say(id, "SCENARIO=hello")
+	if out := n.fault(id, number); !strings.Contains(out, "samnode secret set ANTHROPIC_API_KEY") {
+		t.Errorf("without a key: %q\n%s", out, n.talk(id))
+	}
+	n.secret("ANTHROPIC_API_KEY", realKey)
+	number++
+	n.say(id, "Now it is there. SCENARIO=edit FILE=end.txt")
+	if out := n.fault(id, number); out != "" {
+		t.Errorf("with the key again: %s", out)
+	}
+	n.said(id, "I wrote end.txt.")
+
+	// A refusal that goes on is told while the agent tries again by itself.
+	n.say(id, "SCENARIO=overloaded N=always")
+	n.until(id, "told of", func(taskView) bool {
+		return strings.Contains(n.talk(id), "The model API of anthropic refuses calls for now (529). The agent tries again by itself.")
+	})
+	must[taskView](n.testNode, "task", "stop", string(id))
+	n.until(id, "stopped", func(t taskView) bool { return t.State == chat.Stopped })
+	if testing.Verbose() {
+		t.Log(n.talk(id))
+	}
+}
+
+// TestClaudeDies is the end of an agent in the middle of a turn, its silence,
+// and a budget that is used up: each is a person's to decide.
+func TestClaudeDies(t *testing.T) {
+	t.Parallel()
+	n := newAgentNode(t, "claude", "--silence", "2s")
+	repo := localRepo(t, nil)
+	must[chat.Project](n.testNode, "project", "add", "app", "--repo", repo, "--agent", "claude", "--mode", "everything")
+
+	id := n.run("app", `SCENARIO=slow N=40 DELAY=100`).ID
+	n.until(id, "speaking", func(taskView) bool { return strings.Contains(n.talk(id), "word3 ") })
+	n.inside(id, "echo kept > /workspaces/app/kept.txt; kill -9 $(pidof node)")
+	ask := n.ask(id, chat.AskDelivery)
+	if len(ask.Options) != 2 {
+		t.Errorf("ask = %+v", ask)
+	}
+	must[taskView](n.testNode, "task", "answer", string(id), "again")
+	again := n.turn(id, 2)
+	n.said(id, "word40")
+	if got := gitIn(t, repo, "show", again.Branch+":kept.txt"); got != "kept" {
+		t.Errorf("kept.txt = %q", got)
+	}
+
+	n.say(id, "SCENARIO=silent")
+	n.until(id, "told of the silence", func(taskView) bool { return strings.Contains(n.talk(id), "No output for") })
+	must[taskView](n.testNode, "task", "stop", string(id))
+	n.until(id, "stopped", func(t taskView) bool { return t.State == chat.Stopped })
+
+	// All is spent already: the next call is refused until it is raised.
+	n.patch("projects/app", map[string]any{"budget": 1})
+	n.say(id, "SCENARIO=hello")
+	n.ask(id, chat.AskBudget)
+	n.until(id, "at rest", func(t taskView) bool { return t.State == chat.Idle })
+	must[taskView](n.testNode, "task", "answer", string(id), "raise", "budget=900000000")
+	raised := n.turn(id, 5)
+	if raised.Budget != 900000000 || len(raised.Asks) != 0 {
+		t.Errorf("raised: %+v", raised.Task)
+	}
+	n.said(id, "The budget was raised. Go on where you were stopped.")
+	n.said(id, "Hello from the scripted model")
+	if testing.Verbose() {
+		t.Log(n.talk(id))
+	}
+}
+
+// TestAgentNotInstalled fails at the agent's step and says how to install it.
+func TestAgentNotInstalled(t *testing.T) {
+	needDocker(t)
+	t.Parallel()
+	n := newNode(t, "--agents", t.TempDir())
+	must[chat.Project](n, "project", "add", "app", "--repo", localRepo(t, nil), "--agent", "claude")
+	id := n.run("app", "SCENARIO=hello").ID
+	v := n.until(id, "failed", func(t taskView) bool { return rests(t.Task) })
+	if v.State != chat.Failed || v.Failure == nil || v.Failure.Step != chat.StepAgent ||
+		!v.Failure.Retryable || !strings.Contains(v.Failure.Reason, "samnode agents install claude") {
+		t.Errorf("failure = %+v", v.Failure)
 	}
 }
