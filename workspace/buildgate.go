@@ -32,9 +32,11 @@ func (n *run) openBuildGate(ctx context.Context) error {
 	}
 	_, err := n.r.c.Engine.Create(ctx, docker.Spec{
 		Name: n.gateName(), Image: n.r.c.Image, Labels: n.labels(), Dir: "/",
-		Cmd: []string{inBinary, "shim",
+		Cmd: []string{
+			inBinary, "shim",
 			"--socket", filepath.Join(inShim, "shim.sock"), "--journal", filepath.Join(inShim, "journal"),
-			"--forward", egressAddr + "=" + inBroker + "/egress.sock"},
+			"--forward", egressAddr + "=" + inBroker + "/egress.sock",
+		},
 		Binds: []docker.Bind{
 			{Host: n.r.c.Binary, Container: inBinary, ReadOnly: true},
 			{Host: dir, Container: inShim},

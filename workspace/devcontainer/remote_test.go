@@ -55,8 +55,10 @@ func TestRemoteAddIsRefused(t *testing.T) {
 // The name of the container whose network is shared differs from task to task;
 // the image does not.
 func TestKeyIgnoresTheGate(t *testing.T) {
-	checkout := write(t, map[string]string{defaultPath: `{"image": "` + base + `", "features": {"./a": {}}}`,
-		".devcontainer/a/devcontainer-feature.json": `{"id": "a", "version": "1.0.0", "name": "a"}`})
+	checkout := write(t, map[string]string{
+		defaultPath: `{"image": "` + base + `", "features": {"./a": {}}}`,
+		".devcontainer/a/devcontainer-feature.json": `{"id": "a", "version": "1.0.0", "name": "a"}`,
+	})
 	d, err := Read(checkout, defaultPath)
 	if err != nil {
 		t.Fatal(err)
