@@ -84,9 +84,8 @@ type Config struct {
 
 // Runner runs this node's leases.
 type Runner struct {
-	c     Config
-	runs  runs
-	since time.Time
+	c    Config
+	runs runs
 }
 
 // New checks the configuration; Run does the work.

@@ -5,7 +5,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
@@ -54,10 +53,4 @@ func exitCode(err error) int {
 		return exitUnreachable
 	}
 	return exitFailed
-}
-
-func report(err error) {
-	if err != nil && err.Error() != "" {
-		fmt.Fprintln(os.Stderr, "samnode:", err)
-	}
 }

@@ -142,8 +142,11 @@ func describe(w io.Writer, t taskView) {
 		fmt.Fprintf(w, "failed\t%s\n", t.Failure.Reason)
 	}
 	fmt.Fprintf(w, "agent\t%s, mode %s\nbranch\t%s  %d files  +%d −%d\n", t.Agent, t.Mode, t.Branch, t.Change.Files, t.Change.Added, t.Change.Removed)
-	if t.PullRequest != nil {
-		fmt.Fprintf(w, "pull request\t#%d %s %s\n", t.PullRequest.Number, t.PullRequest.State, t.PullRequest.URL)
+	switch pr := t.PullRequest; {
+	case pr != nil && pr.Number > 0:
+		fmt.Fprintf(w, "pull request\t#%d %s %s\n", pr.Number, pr.State, pr.URL)
+	case pr != nil:
+		fmt.Fprintf(w, "compare\t%s %s\n", pr.State, pr.URL)
 	}
 	if t.Node != "" {
 		fmt.Fprintf(w, "node\t%s\n", t.Node)

@@ -137,15 +137,6 @@ func (r *Repo) mergeBase(ctx context.Context, a, b string) (string, error) {
 	return strings.TrimSpace(string(res.out)), err
 }
 
-// updateRef moves a ref of the mirror if it still is old ("" for a new one).
-func (r *Repo) updateRef(ctx context.Context, ref, id, old string) error {
-	if old == "" {
-		old = strings.Repeat("0", len(id))
-	}
-	_, err := r.run(ctx, "moving "+ref+" in the mirror", command{args: []string{"update-ref", "--no-deref", ref, id, old}})
-	return err
-}
-
 // dropRef removes a ref of the mirror; none is fine.
 func (r *Repo) dropRef(ctx context.Context, ref string) error {
 	_, err := r.run(ctx, "removing "+ref+" from the mirror", command{args: []string{"update-ref", "--no-deref", "-d", ref}})

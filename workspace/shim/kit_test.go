@@ -89,7 +89,9 @@ func agentProcess(args []string) {
 	case "stubborn":
 		signal.Ignore(syscall.SIGTERM, syscall.SIGHUP)
 		fmt.Println("ready")
-		select {}
+		for { // an empty select is a deadlock to a program without cgo
+			time.Sleep(time.Hour)
+		}
 	}
 	os.Exit(0)
 }
