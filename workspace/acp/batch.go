@@ -12,10 +12,12 @@ import (
 // The pace of the log.
 const (
 	batchEvery = 75 * time.Millisecond  // between two batches while text comes
-	batchLazy  = 300 * time.Millisecond // when there is only more output of a running tool
-	batchBytes = 4 << 10                // of text, sent without waiting
-	batchMax   = 256 << 10              // one batch, as JSON
-	batchHold  = 4 << 20                // waiting for the log; then Add blocks
+	lazyEvery  = 100 * time.Millisecond // when there is only more output of a running tool,
+	lazySlow   = 300 * time.Millisecond // which is sent whole each time: this long at lazyBytes
+	lazyBytes  = 64 << 10
+	batchBytes = 4 << 10   // of text, sent without waiting
+	batchMax   = 256 << 10 // one batch, as JSON
+	batchHold  = 4 << 20   // waiting for the log; then Add blocks
 )
 
 // Batch is what the records (From, Upto] made.
@@ -284,9 +286,9 @@ func (b *Batcher) dueLocked() (time.Duration, bool) {
 	if len(b.queue) == 0 {
 		return -1, false
 	}
-	every := batchLazy
-	if b.urgent {
-		every = batchEvery
+	every := batchEvery
+	if !b.urgent {
+		every = min(max(lazySlow*time.Duration(b.held)/lazyBytes, lazyEvery), lazySlow)
 	}
 	wait := every - time.Since(b.last)
 	return wait, wait <= 0 || b.text >= batchBytes || len(b.queue) > 1

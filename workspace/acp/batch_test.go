@@ -131,23 +131,36 @@ func TestBatcherDoesNotWaitWithMuch(t *testing.T) {
 }
 
 func TestBatcherIsLazyWithToolOutput(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		got := pace(t, 0, func(add func(uint64, ...chat.Item)) {
-			add(1, chat.Item{ID: "t", Kind: chat.KindTool, Tool: &chat.Tool{Title: "make", Status: "in_progress"}})
-			synctest.Wait()
-			for i := range 100 {
-				add(uint64(2+i), chat.Item{ID: "t", Kind: chat.KindTool, Tool: &chat.Tool{Output: strings.Repeat("o", 4000)}})
-				time.Sleep(5 * time.Millisecond)
-			}
-			add(102, chat.Item{ID: "t", Kind: chat.KindTool, Tool: &chat.Tool{Status: "completed"}})
+	for _, c := range []struct {
+		name    string
+		output  int
+		flushes int
+		second  time.Duration
+	}{
+		{"short output", 4000, 6, 100 * time.Millisecond},
+		{"long output, sent whole each time", 64 << 10, 3, 300 * time.Millisecond},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				got := pace(t, 0, func(add func(uint64, ...chat.Item)) {
+					add(1, chat.Item{ID: "t", Kind: chat.KindTool, Tool: &chat.Tool{Title: "make", Status: "in_progress"}})
+					synctest.Wait()
+					for i := range 100 {
+						add(uint64(2+i), chat.Item{ID: "t", Kind: chat.KindTool, Tool: &chat.Tool{Output: strings.Repeat("o", c.output)}})
+						time.Sleep(5 * time.Millisecond)
+					}
+					add(102, chat.Item{ID: "t", Kind: chat.KindTool, Tool: &chat.Tool{Status: "completed"}})
+				})
+				if len(got) != c.flushes || got[1].at != c.second {
+					t.Fatalf("%d flushes, the second at %v; want %d, %v", len(got), got[1].at, c.flushes, c.second)
+				}
+				last := got[len(got)-1].batch
+				if tool := last.Items[0].Tool; len(last.Items) != 1 || tool.Status != "completed" || tool.Output == "" {
+					t.Errorf("last batch: %+v", last)
+				}
+			})
 		})
-		if len(got) != 3 || got[1].at != 300*time.Millisecond {
-			t.Errorf("%d flushes: %v", len(got), got[1].at)
-		}
-		if tool := got[2].batch.Items[0].Tool; len(got[2].batch.Items) != 1 || tool.Status != "completed" || tool.Output == "" {
-			t.Errorf("last batch: %+v", got[2].batch)
-		}
-	})
+	}
 }
 
 func TestBatcherSplitsAndMerges(t *testing.T) {
