@@ -145,7 +145,7 @@ func TestBatcherIsLazyWithToolOutput(t *testing.T) {
 				got := pace(t, 0, func(add func(uint64, ...chat.Item)) {
 					add(1, chat.Item{ID: "t", Kind: chat.KindTool, Tool: &chat.Tool{Title: "make", Status: "in_progress"}})
 					synctest.Wait()
-					for i := range 100 {
+					for i := range 98 { // to between two flushes
 						add(uint64(2+i), chat.Item{ID: "t", Kind: chat.KindTool, Tool: &chat.Tool{Output: strings.Repeat("o", c.output)}})
 						time.Sleep(5 * time.Millisecond)
 					}
