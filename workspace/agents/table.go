@@ -72,13 +72,16 @@ func claudeMode(m chat.Mode) string {
 	return "default" // the session is put into bypassPermissions, never the settings
 }
 
-// codex keeps .git read-only in every mode but agent-full-access, so it cannot
-// commit there; the end of the turn commits for it.
+// codex runs commands in a sandbox of its own in every mode but
+// agent-full-access. A hardened container has not the namespaces for it, so
+// such a command fails until codex asks a person to run it without: the
+// container is the sandbox. In mode "agent" a model would answer in the
+// person's place; it is not used.
 func codex() Agent {
 	return Agent{
 		Name: "codex", Title: "Codex", Provider: "openai", Secrets: []string{"OPENAI_API_KEY"},
 		Modes: map[chat.Mode]string{
-			chat.ModePlan: "read-only", chat.ModeAsk: "read-only", chat.ModeAcceptEdits: "agent", chat.ModeEverything: "agent-full-access",
+			chat.ModePlan: "read-only", chat.ModeAsk: "read-only", chat.ModeAcceptEdits: "workspace-write", chat.ModeEverything: "agent-full-access",
 		},
 		packages: []string{"@agentclientprotocol/codex-acp@2.6.0", "@openai/codex@0.166.0"},
 		optional: true,
@@ -94,12 +97,18 @@ func codex() Agent {
 	}
 }
 
+// codexHint spares the model the search for why its commands fail.
+const codexHint = "You work in a container of your own, in which your command sandbox cannot start. " +
+	"When a command fails with an error of bwrap, ask for the same command again with escalated permissions."
+
 func codexConfig(p Place) []byte {
 	var b strings.Builder
 	if p.Model != "" {
 		fmt.Fprintf(&b, "model = %s\n", strconv.Quote(p.Model))
 	}
-	b.WriteString("model_provider = \"samnode\"\ncheck_for_update_on_startup = false\n\n[analytics]\nenabled = false\n\n")
+	b.WriteString("model_provider = \"samnode\"\ncheck_for_update_on_startup = false\n")
+	fmt.Fprintf(&b, "developer_instructions = %s\n\n", strconv.Quote(codexHint))
+	b.WriteString("[features]\nplugins = false\napps = false\n\n[analytics]\nenabled = false\n\n")
 	fmt.Fprintf(&b, "[model_providers.samnode]\nname = \"samnode\"\nbase_url = %s\nwire_api = \"responses\"\nenv_key = \"OPENAI_API_KEY\"\n",
 		strconv.Quote(p.Broker+"/openai/v1"))
 	if p.Cwd != "" {
