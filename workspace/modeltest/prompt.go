@@ -86,7 +86,7 @@ func (p *prompt) result(id, text string, failed bool) {
 		name = id // Gemini names the tool itself
 	}
 	low := strings.ToLower(strings.TrimSpace(text))
-	failed = failed || strings.HasPrefix(low, "error") || strings.HasPrefix(low, "script failed")
+	failed = failed || strings.HasPrefix(low, "error") || strings.HasPrefix(low, "script failed") || strings.Contains(low, noBox)
 	p.done = append(p.done, done{name: name, text: text, failed: failed})
 }
 
@@ -181,6 +181,12 @@ func (p *prompt) last() done {
 	}
 	return p.done[len(p.done)-1]
 }
+
+// noBox is how codex's sandbox says that it cannot start.
+const noBox = "bwrap: "
+
+// boxed reports whether the last call failed for want of a sandbox.
+func (p *prompt) boxed() bool { return strings.Contains(p.last().text, noBox) }
 
 // refused reports whether a person (or a mode) said no to the last call.
 func (p *prompt) refused() bool {

@@ -90,7 +90,7 @@ func (p *prompt) reply(kind Kind) reply {
 		if p.refused() {
 			return reply{text: "The command was refused."}
 		}
-		if len(p.done) < p.number("N", 1) {
+		if len(p.done) < p.number("N", 1) || p.boxed() {
 			return p.shell(p.arg("CMD", "sh -c 'mkdir -p build && date +%s%N > build/stamp'"))
 		}
 		return reply{text: "The command said: " + head(p.last().text, 200)}
@@ -215,7 +215,11 @@ func (p *prompt) shell(command string) reply {
 	if t == nil {
 		return reply{text: "There is no shell to run: " + command}
 	}
-	return p.use(t, map[string]any{"command": command}, "I run a command.")
+	have := map[string]any{"command": command}
+	if p.boxed() {
+		have["escalate"], have["why"] = "require_escalated", "The sandbox cannot start here."
+	}
+	return p.use(t, have, "I run a command.")
 }
 
 // unasked answers what agents ask by themselves, in the form they want.

@@ -72,6 +72,7 @@ var given = map[string]string{
 	"file_path": "path", "filePath": "path", "path": "path", "absolute_path": "path", "file": "path",
 	"content": "content", "contents": "content", "file_text": "content", "text": "text",
 	"command": "command", "cmd": "command",
+	"sandbox_permissions": "escalate", "justification": "why",
 	"query": "query", "max_results": "max_results", "plan": "plan", "question": "question", "header": "header", "input": "text", "message": "text",
 }
 
@@ -82,7 +83,11 @@ func (p *prompt) use(t *tool, have map[string]any, say string) reply {
 	if t.freeform {
 		c.text = fmt.Sprint(have["command"])
 		if t.name == scripted {
-			c.text = "const r = await tools.exec_command(" + mustJSON(map[string]any{"cmd": have["command"]}) + ");\ntext(r.output ?? r);\n"
+			args := map[string]any{"cmd": have["command"]}
+			if have["escalate"] != nil {
+				args["sandbox_permissions"], args["justification"] = have["escalate"], have["why"]
+			}
+			c.text = "const r = await tools.exec_command(" + mustJSON(args) + ");\ntext(r.output ?? r);\n"
 		}
 		return reply{text: say, call: c}
 	}
