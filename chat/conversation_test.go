@@ -340,6 +340,31 @@ func TestBudgetAsk(t *testing.T) {
 	}
 }
 
+// A merged task goes on: what its next turn adds can be merged again.
+func TestFollowUpAfterMerge(t *testing.T) {
+	k := newKit(t)
+	queued(t, k)
+	token := k.Work(t, taskID).Lease.Token
+	branch := func(head string, files int) {
+		t.Helper()
+		k.Must(t, node, chat.Op{Branch: &chat.Branch{Task: taskID, Token: token, Change: chat.Change{Head: head, Files: files, Pushed: true}}})
+	}
+	branch("c1", 1)
+	k.Must(t, ana, chat.Op{Pull: &chat.Pull{Task: taskID, Pull: chat.PullRequest{State: "merged"}, Head: "m1"}})
+	branch("c1", 1)
+	if got := k.Get(t, taskID); got.Change.Merged != "m1" {
+		t.Errorf("the same commits after the merge: merged as %q", got.Change.Merged)
+	}
+	branch("c2", 0)
+	if got := k.Get(t, taskID); got.Change.Merged != "m1" {
+		t.Errorf("a commit that changes nothing: merged as %q", got.Change.Merged)
+	}
+	branch("c3", 1)
+	if got := k.Get(t, taskID); got.Change.Merged != "" {
+		t.Errorf("new work: merged as %q", got.Change.Merged)
+	}
+}
+
 func TestStop(t *testing.T) {
 	stop := chat.Op{Stop: &chat.Stop{Task: taskID}}
 	t.Run("a queued task is stopped at once", func(t *testing.T) {

@@ -6,8 +6,11 @@ func (a *applier) branch(op *Branch) error {
 		return err
 	}
 	merged := t.Change.Merged
+	if op.Change.Head != t.Change.Head && op.Change.Files > 0 {
+		merged = "" // the follow-up's commits can be merged, too
+	}
 	t.Change = op.Change
-	t.Change.Merged = or(op.Change.Merged, merged)
+	t.Change.Merged = merged
 	if op.Pull != nil {
 		a.setPull(t, *op.Pull)
 	}
