@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -164,6 +165,9 @@ func (n *node) merge(ctx context.Context, by chat.Author, t chat.Task, method st
 	if t.PullRequest != nil && t.PullRequest.Number > 0 {
 		return "", fmt.Errorf("the task has pull request #%d; merge it at the forge: %w", t.PullRequest.Number, chat.ErrRefused)
 	}
+	if !slices.Contains([]string{git.MethodMerge, git.MethodSquash, git.MethodRebase}, method) {
+		return "", fmt.Errorf("there is no way to merge called %.40q; there are merge, squash and rebase: %w", method, chat.ErrInvalid)
+	}
 	p, err := n.room.Project(string(t.Project))
 	if err != nil {
 		return "", err
@@ -175,11 +179,10 @@ func (n *node) merge(ctx context.Context, by chat.Author, t chat.Task, method st
 	commit, err := r.Merge(ctx, forge.Auth, git.MergeSpec{
 		Base: t.Base, Head: t.Branch, Method: method, Message: t.Title, Author: workspace.Author(by.Person),
 	})
-	switch {
-	case errors.Is(err, git.ErrConflict), errors.Is(err, git.ErrMerged), errors.Is(err, git.ErrMoved), errors.Is(err, git.ErrRejected),
-		errors.Is(err, git.ErrNoBranch), errors.Is(err, git.ErrNotFound), errors.Is(err, git.ErrEmpty):
+	if _, said := errors.AsType[*git.Error](err); said {
 		return "", fmt.Errorf("%w: %w", chat.ErrRefused, err)
-	case err != nil:
+	}
+	if err != nil {
 		return "", err
 	}
 	state := chat.PullRequest{State: "merged", Title: t.Title, URL: n.link(t.ID) + "/diff"}

@@ -122,11 +122,12 @@ func (r *Repo) combine(ctx context.Context, m MergeSpec, base, head string) (str
 	if err != nil {
 		return "", err
 	}
+	if same, err := r.treeOf(ctx, base); err != nil || same == tree {
+		return base, err
+	}
 	parents := []string{base}
 	if m.Method == MethodMerge {
 		parents = append(parents, head)
-	} else if same, err := r.treeOf(ctx, base); err != nil || same == tree {
-		return base, err
 	}
 	return r.commitTree(ctx, tree, parents, m.Message, identity(m.Author, m.Author, ""))
 }
