@@ -16,6 +16,7 @@ import (
 	"github.com/samnode/samnode/chat"
 	"github.com/samnode/samnode/workspace/agents"
 	"github.com/samnode/samnode/workspace/devcontainer"
+	"github.com/samnode/samnode/workspace/docker"
 	"github.com/samnode/samnode/workspace/git"
 	"github.com/samnode/samnode/workspace/shim"
 )
@@ -208,7 +209,11 @@ func (n *run) buildDevcontainer(ctx context.Context, rev string, progress func(s
 		return plan{}, "", err
 	}
 	if !n.agent.BuiltIn() {
-		if err := n.r.c.Engine.Glibc(ctx, res.Image); err != nil {
+		err := n.r.c.Engine.Glibc(ctx, res.Image)
+		if errors.Is(err, docker.ErrNoGlibc) {
+			err = fmt.Errorf("%s: %w", found[0].Path, docker.ErrNoGlibc) // the image's name is ours and says nothing
+		}
+		if err != nil {
 			return plan{}, "", err
 		}
 	}

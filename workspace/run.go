@@ -15,6 +15,7 @@ import (
 	"github.com/samnode/samnode/workspace/acp"
 	"github.com/samnode/samnode/workspace/agents"
 	"github.com/samnode/samnode/workspace/broker"
+	"github.com/samnode/samnode/workspace/docker"
 	"github.com/samnode/samnode/workspace/git"
 	"github.com/samnode/samnode/workspace/shim"
 )
@@ -199,6 +200,9 @@ func (n *run) fail(err error) {
 	}
 	if r, ok := errors.AsType[retryable](err); ok {
 		f.Retryable = r.Retryable()
+	}
+	if errors.Is(err, agents.ErrNotInstalled) || errors.Is(err, docker.ErrNoGlibc) {
+		f.Retryable = false // a person has to change something first
 	}
 	n.log.Warn("task failed", "step", f.Step, "reason", f.Reason)
 	n.insist(chat.Op{End: &chat.End{Task: n.id, Token: n.token, Failure: &f}})
