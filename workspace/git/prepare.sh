@@ -25,6 +25,7 @@ id() { git rev-parse --verify --quiet "$1^{commit}"; }
 fresh=no
 if ! [ -f .git/HEAD ] || ! [ -f .git/config ]; then
 	fresh=yes
+	rm -f .git/config.lock .git/HEAD.lock # of one that was killed while it began
 	GIT_TEMPLATE_DIR='' git init -q . && git symbolic-ref HEAD refs/heads/samnode-unborn ||
 		fail "git cannot begin a repository in $dir"
 fi
