@@ -291,13 +291,24 @@ func (a *agent) write(r *run) {
 	}
 }
 
+// unsent notes that a line was not taken before it says so: what Send answered
+// once, it answers after a restart, too. A disk that takes nothing does not
+// keep the caller for ever.
 func (a *agent) unsent(r *run, o outgoing, why error) {
 	o.sent.err = fmt.Errorf("%w: %w", ErrUnsent, why)
-	close(o.sent.done)
-	if _, err := a.journal.appendNote(context.Background(), r.n, o.id, Note{Event: EventUnsent, Text: why.Error()}); err != nil {
+	defer close(o.sent.done)
+	ctx, cancel := context.WithTimeout(context.Background(), unsentWait)
+	defer cancel()
+	seq, err := a.journal.appendNote(ctx, r.n, o.id, Note{Event: EventUnsent, Text: why.Error()})
+	if err == nil {
+		err = a.journal.wait(ctx, seq)
+	}
+	if err != nil {
 		a.log.Error("an unsent line is not noted in the journal", "id", o.id, "err", err)
 	}
 }
+
+const unsentWait = 5 * time.Second
 
 // stop ends the agent: stdin closed, at half of the grace SIGTERM to its
 // group, at its end SIGKILL to all that is left. It returns when the exit is
