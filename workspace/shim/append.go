@@ -18,6 +18,7 @@ import (
 const (
 	syncOften = 10 * time.Millisecond  // shortest time between two syncs in a burst
 	syncEvery = 50 * time.Millisecond  // longest; in between 20 times what the last sync took
+	syncBurst = 8                      // syncs that go at once after a pause: calls and answers at a start
 	syncBytes = 256 << 10              // or this many bytes
 	maxTail   = 1 << 20                // bytes not yet durable; beyond it append blocks
 	retryMin  = 100 * time.Millisecond // between attempts on a full or failing disk
@@ -41,8 +42,8 @@ func (f osFile) Sync() error { return unix.Fdatasync(int(f.Fd())) }
 // journal is the writing side. Records are numbered when they are appended,
 // written by one goroutine in that order, and shown to readers only once they
 // are synced: what a reader saw can not be lost and its number not be reused.
-// The first record after a pause is synced at once, later ones together, at
-// the latest syncEvery after; sooner where the disk is fast.
+// The first few records after a pause are synced at once, later ones together,
+// at the latest syncEvery after; sooner where the disk is fast.
 //
 // tail holds all that is not synced, so that a failed write or sync is done
 // again from memory; while that lasts, append blocks and nobody reads the
@@ -187,7 +188,7 @@ func (j *journal) flush() {
 	defer close(j.done)
 	var (
 		written int       // bytes of the tail that are in the file
-		synced  time.Time // when the last sync began
+		paid    time.Time // until when the syncs so far have used up the pace
 		every   = syncOften
 		retry   = retryMin
 		until   time.Time // end of the attempts once closing
@@ -221,11 +222,15 @@ func (j *journal) flush() {
 			}
 			written = len(tail)
 		}
-		if due := time.Until(synced.Add(every)); due > 0 && !urgent && !closing && len(tail) < syncBytes {
+		if due := time.Until(paid.Add(-(syncBurst - 1) * every)); due > 0 && !urgent && !closing && len(tail) < syncBytes {
 			j.pause(due)
 			continue
 		}
-		synced = time.Now()
+		began := time.Now()
+		if paid.Before(began) {
+			paid = began
+		}
+		paid = paid.Add(every)
 		if err := j.f.Sync(); err != nil {
 			// After a failed sync the kernel may have dropped the pages:
 			// write them all again.
@@ -235,7 +240,7 @@ func (j *journal) flush() {
 			}
 			continue
 		}
-		every = min(max(20*time.Since(synced), syncOften), syncEvery)
+		every = min(max(20*time.Since(began), syncOften), syncEvery)
 		j.commit(len(tail), seq)
 		written, retry = 0, retryMin
 	}
