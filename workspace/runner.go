@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -42,7 +43,34 @@ func (r *Runner) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	done := make(chan *run)
 	g.Go(func() error { return r.supervise(ctx, g, done) })
+	g.Go(func() error { return r.prune(ctx) })
 	return g.Wait()
+}
+
+// An image that samnode built and that no task used for so long goes.
+const (
+	pruneEvery  = 24 * time.Hour
+	pruneUnused = 14 * 24 * time.Hour
+)
+
+// prune keeps the machine from filling up with dev container images.
+func (r *Runner) prune(ctx context.Context) error {
+	tick := time.NewTicker(pruneEvery)
+	defer tick.Stop()
+	for {
+		removed, err := r.c.Engine.Prune(ctx, pruneUnused)
+		if len(removed) > 0 {
+			r.c.Logger.Info("removed images that no task used", "images", removed)
+		}
+		if err != nil && ctx.Err() == nil {
+			r.c.Logger.Warn("removing images that no task used", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-tick.C:
+		}
+	}
 }
 
 // supervise starts a run for each lease and tells runs what changed.
