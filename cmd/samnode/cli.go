@@ -42,6 +42,13 @@ func (c *cli) root() *cobra.Command {
 		Short:         "A self-hosted mesh that runs AI coding agents",
 		SilenceErrors: true,
 		SilenceUsage:  true,
+		Args:          cobra.ArbitraryArgs, // or cobra's own error, which has no exit code
+		RunE: func(cmd *cobra.Command, a []string) error {
+			if len(a) > 0 {
+				return &exitError{exitUsage, fmt.Sprintf("there is no command %q; samnode --help lists them", a[0])}
+			}
+			return cmd.Help()
+		},
 	}
 	api := os.Getenv("SAMNODE_API")
 	if api == "" {
@@ -83,6 +90,11 @@ func (c *cli) print(v any, text func(w io.Writer)) error {
 	w := tabwriter.NewWriter(c.out, 0, 4, 2, ' ', 0)
 	text(w)
 	return w.Flush()
+}
+
+// done is the answer of a command that has nothing to show.
+func (c *cli) done(what, name string) error {
+	return c.print(map[string]string{what: name}, func(io.Writer) {})
 }
 
 func (c *cli) version() *cobra.Command {

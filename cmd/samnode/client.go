@@ -88,7 +88,7 @@ func (c *client) do(ctx context.Context, method, path string, in any, header htt
 	}
 	req, err := http.NewRequestWithContext(ctx, method, c.base+path, body)
 	if err != nil {
-		return nil, fmt.Errorf("making the request: %w", err)
+		return nil, &exitError{exitUsage, "--api is not the URL of a node: " + err.Error()}
 	}
 	for k, v := range header {
 		req.Header[k] = v

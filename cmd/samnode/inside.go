@@ -59,7 +59,10 @@ func (c *cli) agents() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return agents.Install(cmd.Context(), dir, names, func(line string) { fmt.Fprintln(c.err, "•", line) })
+			if err := agents.Install(cmd.Context(), dir, names, func(line string) { fmt.Fprintln(c.err, "•", line) }); err != nil {
+				return err
+			}
+			return c.done("installed", strings.Join(names, " "))
 		},
 	}
 	g := group("agents", "The agents of this machine", install)

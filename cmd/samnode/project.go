@@ -107,6 +107,9 @@ func orDefault(s, def string) string {
 
 func (c *cli) projectRemove() *cobra.Command {
 	return &cobra.Command{Use: "remove PROJECT", Short: "Hide a project; its tasks stay readable", Args: args(cobra.ExactArgs(1)), RunE: func(cmd *cobra.Command, a []string) error {
-		return c.client().call(cmd.Context(), http.MethodDelete, path("projects", a[0]), nil, nil)
+		if err := c.client().call(cmd.Context(), http.MethodDelete, path("projects", a[0]), nil, nil); err != nil {
+			return err
+		}
+		return c.done("removed", a[0])
 	}}
 }

@@ -39,7 +39,10 @@ func (c *cli) secretSet(project *string) *cobra.Command {
 				return fmt.Errorf("reading the value from standard input: %w", err)
 			}
 			body := map[string]string{"value": strings.TrimRight(string(value), "\r\n")}
-			return c.client().call(cmd.Context(), http.MethodPut, scoped(path("secrets", a[0]), *project), body, nil)
+			if err := c.client().call(cmd.Context(), http.MethodPut, scoped(path("secrets", a[0]), *project), body, nil); err != nil {
+				return err
+			}
+			return c.done("set", a[0])
 		},
 	}
 }
@@ -65,6 +68,9 @@ func (c *cli) secretList(project *string) *cobra.Command {
 
 func (c *cli) secretRemove(project *string) *cobra.Command {
 	return &cobra.Command{Use: "rm NAME", Short: "Forget a secret", Args: args(cobra.ExactArgs(1)), RunE: func(cmd *cobra.Command, a []string) error {
-		return c.client().call(cmd.Context(), http.MethodDelete, scoped(path("secrets", a[0]), *project), nil, nil)
+		if err := c.client().call(cmd.Context(), http.MethodDelete, scoped(path("secrets", a[0]), *project), nil, nil); err != nil {
+			return err
+		}
+		return c.done("removed", a[0])
 	}}
 }
