@@ -15,6 +15,10 @@ import (
 // request is opened or updated. What cannot be published is said in the chat;
 // the commits are on the volume, and the next turn tries again.
 func (n *run) publish(ctx context.Context) error {
+	// The project's policy may have changed since the run began.
+	if p, err := n.r.c.Board.Project(string(n.project.ID)); err == nil {
+		n.project = p
+	}
 	op := n.keep(ctx)
 	op.Done = true
 	if op.Change.Pushed && op.Change.Files > 0 && n.project.Publish != chat.PublishBranch {

@@ -133,7 +133,8 @@ func (n *run) work() error {
 	if n.repo, err = n.r.c.Mirrors.Repo(project.Repo); err != nil {
 		return failAt(chat.StepMirror, err)
 	}
-	if n.forge, err = n.r.c.Forge(project); err != nil {
+	n.forge = &currentForge{n.r, project.ID, project.Repo}
+	if _, err := n.r.c.Forge(project); err != nil {
 		return failAt(chat.StepMirror, err)
 	}
 	if err := n.look(); err != nil {
