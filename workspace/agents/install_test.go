@@ -241,6 +241,11 @@ func TestCodexConfig(t *testing.T) {
 	want := `model = "m \"1\""
 model_provider = "samnode"
 check_for_update_on_startup = false
+developer_instructions = "` + codexHint + `"
+
+[features]
+plugins = false
+apps = false
 
 [analytics]
 enabled = false

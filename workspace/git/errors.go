@@ -107,7 +107,7 @@ func (r *Repo) secret() string {
 	if strings.Contains(r.remote.site, "github") {
 		return "GITHUB_TOKEN"
 	}
-	return "GIT_USERNAME and GIT_PASSWORD"
+	return "GIT_USERNAME and GIT_PASSWORD, or GITHUB_TOKEN"
 }
 
 var reasonRE = regexp.MustCompile(`(?m)! ?\t?.*\[(?:remote )?rejected\] ?(?:[^(\n]*)\(([^\n]*)\)`)
