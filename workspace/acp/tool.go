@@ -143,10 +143,15 @@ func outputText(raw json.RawMessage) string {
 		Formatted str `json:"formatted_output"`
 		Stdout    str `json:"stdout"`
 		Error     str `json:"error"`
+
+		Exit json.RawMessage `json:"exit_code"`
 	}
 	if json.Unmarshal(raw, &o) == nil {
 		if text := first(string(o.Formatted), string(o.Output), string(o.Stdout), string(o.Error)); text != "" {
 			return text
+		}
+		if len(o.Exit) > 0 {
+			return "" // a command that printed nothing
 		}
 	}
 	return compact(raw)
