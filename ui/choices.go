@@ -62,7 +62,7 @@ var keyTable = []struct {
 	keys []string
 	does string
 }{
-	{[]string{"⌘K", "Ctrl K"}, "jump to a task, project or page"},
+	{[]string{"⌘K"}, "jump to a task, project or page"},
 	{[]string{"?"}, "these keys"},
 	{[]string{"c"}, "new task"},
 	{[]string{"/"}, "filter"},

@@ -92,6 +92,9 @@ func (s *Server) item(t chat.Task, m chat.Message) item {
 		if m.Kind == chat.KindUser {
 			v.Mark = s.mark(t, m)
 			v.Hidden = v.Mark == "queued" && m.Seq > 1
+			if m.Turn == 0 && m.Detail != "" { // taken out of the queue
+				v.Kind, v.Text, v.Detail = string(chat.KindStatus), visible(m.Detail), visible(m.Text)
+			}
 		}
 	case chat.KindThought:
 		v.HTML = s.text.HTML(m.Text)
@@ -153,7 +156,8 @@ func newTool(t chat.Tool, at time.Time, state chat.TaskState) *tool {
 	if !running && (t.Status == "pending" || t.Status == "in_progress") {
 		v.Status = "cancelled" // its turn is over
 	}
-	v.Open = running && t.Kind == "execute" || t.Status == "failed"
+	begun := t.Status == "in_progress" || t.Output != "" // else a card that asks may be below
+	v.Open = running && begun && t.Kind == "execute" || t.Status == "failed"
 	if t.Size > 0 {
 		v.Cut = size(t.Size) + ", middle left out"
 	}
@@ -222,7 +226,7 @@ func pretty(s string) string {
 
 func newAsk(t chat.Task, a chat.Ask) *ask {
 	v := &ask{
-		ID: a.ID, Kind: string(a.Kind), Title: visible(a.Title), Detail: visible(a.Detail),
+		ID: a.ID, Kind: string(a.Kind), Title: visible(askTitle(a)), Detail: visible(a.Detail),
 		Fields: a.Fields, At: a.At, Closed: visible(a.Closed),
 	}
 	for _, o := range a.Options {
@@ -240,7 +244,22 @@ func newAsk(t chat.Task, a chat.Ask) *ask {
 	} else if !v.Open && v.Closed == "" {
 		v.Closed = "No longer needed"
 	}
+	if !v.Open && v.Title == wantsToRun {
+		v.Title = "Asked to run"
+	}
 	return v
+}
+
+const wantsToRun = "Wants to run"
+
+// askTitle is what an agent asks. Many name a permission by the command itself,
+// which is shown whole below.
+func askTitle(a chat.Ask) string {
+	title, _ := strings.CutSuffix(strings.TrimSpace(a.Title), "…")
+	if title = strings.TrimSpace(title); a.Kind == chat.AskPermission && title != "" && strings.Contains(line(a.Detail, len(a.Detail)), title) {
+		return wantsToRun
+	}
+	return a.Title
 }
 
 func newOption(o chat.AskOption) askOption {

@@ -79,7 +79,7 @@ func newStepper(t chat.Task, now time.Time) stepper {
 func (v *stepper) markFailed(name chat.StepName) {
 	for i := range v.Lines {
 		if v.Lines[i].Name == stepTitle(name) {
-			v.Lines[i].State = "failed"
+			v.Lines[i].State, v.Lines[i].Note = "failed", "" // the reason is below
 		}
 	}
 }

@@ -144,9 +144,7 @@ func (v *taskView) dock(t chat.Task, activity string) {
 		if t.State == chat.Failed {
 			v.Rest = "Failed"
 		}
-		if t.Lease != nil {
-			v.StopWord = "Stop"
-		}
+		v.CanRelease = t.Lease != nil
 	}
 	if v.Busy && t.Turn != nil && t.Turn.Ended.IsZero() {
 		v.TurnBegan = stamp(t.Turn.Began)

@@ -58,6 +58,9 @@ func (s *Server) taskTerminal(w http.ResponseWriter, r *http.Request) error {
 			v.Problem = s.words(r, err)
 		}
 	}
+	if v.Problem == "" && len(v.Terminals) == 0 {
+		v.Terminals = []TerminalInfo{{ID: "t1"}} // which the page's script opens
+	}
 	return s.withPanel(w, r, "terminal", terminalPanel(s.frame(r, ""), v))
 }
 

@@ -164,7 +164,7 @@ function putItem(el) {
   if (isNew(el)) {
     unseen++;
     unseenAsk ||= el.matches(".k-ask");
-    if (el.matches(".k-ask")) announce("Needs you: " + ($("h3 span", el)?.textContent || ""));
+    if (el.matches(".k-ask")) announce("Needs you: " + ($("h3 span", el)?.textContent || "") + " " + ($(".command", el)?.textContent.slice(0, 80) || ""));
     if (el.matches(".k-error")) announce("Error: " + el.textContent.trim().slice(0, 120));
   }
 }
@@ -234,6 +234,8 @@ function patch(text) {
       }
     }
     if (stream && parts.some((el) => el.matches(".item"))) foldRuns();
+    const box = $("#composer textarea");
+    if (box) box.placeholder = $("#dock").dataset.placeholder;
     stateChanged(state, $("#chips")?.dataset.state);
   });
   watchAsks();
@@ -878,6 +880,11 @@ function fromHash() {
 }
 addEventListener("hashchange", fromHash);
 
+// Keys are written as a Mac has them; elsewhere they have words.
+if (!/Mac|iP/.test(navigator.platform)) {
+  for (const el of $$("kbd, .hint")) el.textContent = el.textContent.replace("⌘", "Ctrl ").replace("⇧", "⇧ ");
+}
+$(".tabs [aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
 localTimes(document);
 tick();
 title();
