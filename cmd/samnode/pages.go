@@ -223,7 +223,7 @@ func (n *node) files(ctx context.Context, t chat.Task, path string) (ui.File, er
 	if head == "" {
 		head = base
 	}
-	out := ui.File{Path: path, As: "as of " + head}
+	out := ui.File{Path: path, As: "as of commit " + head[:min(12, len(head))]}
 	entries, err := r.Files(ctx, head, path)
 	if err == nil {
 		out.Dir = true
