@@ -247,7 +247,7 @@ func summary(t chat.Task) string {
 	case t.State == chat.NeedsYou && len(t.Asks) > 0:
 		a := t.Asks[0]
 		if a.Detail != "" && a.Kind == chat.AskPermission {
-			return a.Title + ": " + line(a.Detail, 80)
+			return askTitle(a) + ": " + line(a.Detail, 80)
 		}
 		return line(a.Title, 120)
 	case t.State == chat.Failed && t.Failure != nil:
