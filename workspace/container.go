@@ -48,11 +48,6 @@ func (n *run) startContainer(ctx context.Context, image string) error {
 	if _, err := os.Stat(n.r.c.Agents); err == nil {
 		spec.Binds = append(spec.Binds, docker.Bind{Host: n.r.c.Agents, Container: inAgents, ReadOnly: true})
 	}
-	for _, v := range []string{spec.Volume, spec.Home} {
-		if err := n.r.c.Engine.CreateVolume(ctx, v, map[string]string{docker.LabelTask: string(n.id)}); err != nil {
-			return fmt.Errorf("making the volume: %w", err)
-		}
-	}
 	if _, err := n.r.c.Engine.Create(ctx, spec); err != nil {
 		return fmt.Errorf("making the container: %w", err)
 	}
@@ -90,22 +85,24 @@ func (n *run) dialShim(ctx context.Context) error {
 
 // waitShim dials the shim of a container, whose socket is in a folder of dir.
 func (n *run) waitShim(ctx context.Context, container, folder string) (*shim.Client, error) {
-	for {
+	for try := 1; ; try++ {
 		c, err := shim.Dial(ctx, filepath.Join(n.dir, folder, "shim.sock"))
 		if err == nil {
 			return c, nil
 		}
-		st, serr := n.r.c.Engine.Inspect(ctx, container)
-		if serr != nil {
-			return nil, fmt.Errorf("looking at the container: %w", serr)
-		}
-		if !st.Running {
-			return nil, n.died(ctx, st)
+		if try%10 == 0 { // asking the engine costs more than dialling
+			st, err := n.r.c.Engine.Inspect(ctx, container)
+			if err != nil {
+				return nil, fmt.Errorf("looking at the container: %w", err)
+			}
+			if !st.Running {
+				return nil, n.died(ctx, st)
+			}
 		}
 		select {
 		case <-ctx.Done():
 			return nil, fmt.Errorf("waiting for the shim: %w", errors.Join(err, context.Cause(ctx)))
-		case <-time.After(10 * time.Millisecond):
+		case <-time.After(5 * time.Millisecond):
 		}
 	}
 }

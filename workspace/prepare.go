@@ -2,6 +2,7 @@ package workspace
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -70,23 +71,20 @@ func (n *run) spaceEnv() []string {
 }
 
 // prepare makes the workspace. Each step can be repeated: what an earlier try
-// left is used or replaced.
+// left is used or replaced. Steps that do not need each other overlap.
 func (n *run) prepare() error {
-	var p plan
+	var usual <-chan error
 	err := n.step(chat.StepMirror, func(ctx context.Context, progress func(string)) (string, error) {
+		usual = n.startUsual()
 		return n.mirror(ctx, progress)
 	})
-	if err == nil {
-		err = n.step(chat.StepImage, func(ctx context.Context, progress func(string)) (note string, err error) {
-			p, note, err = n.image(ctx, progress)
-			return note, err
-		})
+	if err != nil {
+		if usual != nil {
+			<-usual // its end belongs to this run; why the mirror failed says it all
+		}
+		return err
 	}
-	if err == nil {
-		err = n.step(chat.StepContainer, func(ctx context.Context, _ func(string)) (string, error) {
-			return "", n.startContainer(ctx, p.image)
-		})
-	}
+	p, err := n.container(usual)
 	if err == nil {
 		err = n.step(chat.StepClone, n.clone)
 	}
@@ -96,6 +94,83 @@ func (n *run) prepare() error {
 		})
 	}
 	return err
+}
+
+// startUsual starts the container of the base image beside the fetch, where
+// the mirror as it is has no dev container: few fetches bring one. It sends
+// how that ended, or errUnusual when nothing was started.
+func (n *run) startUsual() <-chan error {
+	done := make(chan error, 1)
+	space := n.space // the fetch may settle the base meanwhile
+	go func() {
+		rev := n.rev(n.ctx, space)
+		_, err := n.repo.Tip(n.ctx, rev)
+		has := false
+		if err == nil {
+			has, err = n.hasDevcontainer(n.ctx, rev)
+		}
+		if err != nil || has {
+			done <- errUnusual // a first fetch, or a build: both wait for the mirror
+			return
+		}
+		p, err := n.base()
+		if err == nil {
+			err = n.up(p)
+		}
+		done <- err
+	}()
+	return done
+}
+
+var errUnusual = errors.New("the container waits for the mirror")
+
+// container brings the workspace's container up: the usual one that was begun
+// beside the fetch, unless the fetch brought a dev container.
+func (n *run) container(usual <-chan error) (plan, error) {
+	rev := n.rev(n.ctx, n.space)
+	has, err := n.hasDevcontainer(n.ctx, rev)
+	began := <-usual
+	if err != nil {
+		return plan{}, failAt(chat.StepImage, err)
+	}
+	if !has && !errors.Is(began, errUnusual) {
+		return plan{image: n.r.c.Image}, began
+	}
+	if !errors.Is(began, errUnusual) {
+		n.mu.Lock()
+		n.shim = nil
+		n.mu.Unlock()
+		if err := n.r.c.Engine.Remove(n.ctx, n.name); err != nil {
+			return plan{}, failAt(chat.StepContainer, err)
+		}
+	}
+	var p plan
+	if !has {
+		p, err = n.base()
+	} else {
+		err = n.step(chat.StepImage, func(ctx context.Context, progress func(string)) (note string, err error) {
+			p, note, err = n.buildDevcontainer(ctx, rev, progress)
+			return note, err
+		})
+	}
+	if err == nil {
+		err = n.up(p)
+	}
+	return p, err
+}
+
+// base is the step that finds the base image.
+func (n *run) base() (plan, error) {
+	return plan{image: n.r.c.Image}, n.step(chat.StepImage, func(ctx context.Context, progress func(string)) (string, error) {
+		return "base image", n.haveBaseImage(ctx, progress)
+	})
+}
+
+// up is the step that starts the container.
+func (n *run) up(p plan) error {
+	return n.step(chat.StepContainer, func(ctx context.Context, _ func(string)) (string, error) {
+		return "", n.startContainer(ctx, p.image)
+	})
 }
 
 // mirror brings the machine's mirror up to date and settles the base branch.
@@ -127,24 +202,20 @@ func (n *run) mirror(ctx context.Context, progress func(string)) (string, error)
 	return fmt.Sprintf("%s at %.12s", base, tip), nil
 }
 
-// image settles what the container runs: the repository's dev container if it
-// has one, else the base image.
-func (n *run) image(ctx context.Context, progress func(string)) (plan, string, error) {
-	rev := n.space.Branch
-	if _, err := n.repo.Tip(ctx, rev); err != nil {
-		rev = n.space.Base
+// rev is where the task's files come from: its branch once there is one, else
+// the base as far as it is known.
+func (n *run) rev(ctx context.Context, space git.Workspace) string {
+	if _, err := n.repo.Tip(ctx, space.Branch); err == nil {
+		return space.Branch
 	}
-	has, err := n.hasDevcontainer(ctx, rev)
+	if base := cmp.Or(space.Base, n.project.Branch); base != "" {
+		return base
+	}
+	base, err := n.repo.DefaultBranch(ctx)
 	if err != nil {
-		return plan{}, "", err
+		return "" // no mirror yet
 	}
-	if has {
-		return n.buildDevcontainer(ctx, rev, progress)
-	}
-	if err := n.haveBaseImage(ctx, progress); err != nil {
-		return plan{}, "", err
-	}
-	return plan{image: n.r.c.Image}, "base image", nil
+	return base
 }
 
 func (n *run) haveBaseImage(ctx context.Context, progress func(string)) error {

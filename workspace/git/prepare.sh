@@ -15,8 +15,9 @@ branch=$SAMNODE_BRANCH
 mkdir -p "$dir" && cd "$dir" || fail "the working copy's folder $dir cannot be made"
 log=$dir/.git/samnode-prepare.log
 
-# No hook of the repository and no helper of the image runs here.
-g() { git -c core.hooksPath=/dev/null -c core.fsmonitor=false -c commit.gpgSign=false "$@"; }
+# No hook of the repository and no helper of the image runs here. Many files are
+# checked out by as many workers as there are processors.
+g() { git -c core.hooksPath=/dev/null -c core.fsmonitor=false -c commit.gpgSign=false -c checkout.workers=0 "$@"; }
 # Refs are named in full: a branch may be called like anything.
 here=refs/heads/$branch
 there=refs/remotes/origin/$branch
