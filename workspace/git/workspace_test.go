@@ -238,6 +238,10 @@ func TestPrepareCutAnywhere(t *testing.T) {
 	t.Parallel()
 	s := seeded(t, nil)
 	files := map[string]string{}
+	step := 8 * time.Millisecond // between the moments of two cuts
+	if testing.Short() {
+		step *= 4
+	}
 	for i := range 300 {
 		files[filepath.Join("many", strings.Repeat("x", i%7+1), noise(i + 20)[:i%15+5])] = noise(2000)
 	}
@@ -249,11 +253,11 @@ func TestPrepareCutAnywhere(t *testing.T) {
 		if i == 100 {
 			t.Fatal("never got to the end")
 		}
-		step := s.Prepare()
+		prepare := s.Prepare()
 		ctx, cancel := context.WithCancel(t.Context())
-		cmd := exec.CommandContext(ctx, step.Argv[0], step.Argv[1:]...)
-		cmd.Env = append(workspaceEnv(s.Workspace), step.Env...)
-		timer := time.AfterFunc(time.Duration(i)*8*time.Millisecond+time.Duration(max(0, i-60))*time.Second/2, cancel)
+		cmd := exec.CommandContext(ctx, prepare.Argv[0], prepare.Argv[1:]...)
+		cmd.Env = append(workspaceEnv(s.Workspace), prepare.Env...)
+		timer := time.AfterFunc(time.Duration(i)*step+time.Duration(max(0, i-60))*time.Second/2, cancel)
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 		cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 		out, err := cmd.Output()

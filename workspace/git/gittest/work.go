@@ -1,9 +1,13 @@
 package gittest
 
 import (
+	"bytes"
+	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -74,18 +78,50 @@ func Commit(t testing.TB, dir, message string, files map[string]string) string {
 	return Git(t, dir, "rev-parse", "HEAD")
 }
 
-// Push makes commits in a fresh clone of a repository's branch (made from the
-// default branch if it does not exist) and pushes them, as another person
-// would. It returns the commit.
+// Push adds a commit to a repository's branch (made from the default branch if
+// it does not exist), as another person's push would, but in few processes: it
+// is written into the repository itself, and no hook runs. "" as content
+// removes a file. It returns the commit.
 func Push(t testing.TB, repo, branch, message string, files map[string]string) string {
 	t.Helper()
-	dir := Clone(t, repo)
-	if _, err := Try(t, dir, nil, "checkout", "-q", branch, "--"); err != nil {
-		Git(t, dir, "checkout", "-q", "-b", branch)
+	ref := "refs/heads/" + branch
+	from := Tip(t, repo, ref)
+	if from == "" {
+		from = Tip(t, repo, "HEAD")
 	}
-	id := Commit(t, dir, message, files)
-	Git(t, dir, "push", "-q", "origin", "HEAD:refs/heads/"+branch)
-	return id
+	var in bytes.Buffer
+	fmt.Fprintf(&in, "commit %s\nmark :1\ncommitter Ana <ana@example.com> now\ndata %d\n%s\n\n", ref, len(message)+1, message)
+	if from != "" {
+		fmt.Fprintf(&in, "from %s\n", from)
+	}
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		if content := files[name]; content == "" {
+			fmt.Fprintf(&in, "D %s\n", quotePath(name))
+		} else {
+			fmt.Fprintf(&in, "M 100644 inline %s\ndata %d\n%s\n", quotePath(name), len(content), content)
+		}
+	}
+	in.WriteString("\nget-mark :1\n")
+	cmd := exec.CommandContext(t.Context(), "git", "fast-import", "--quiet", "--date-format=now")
+	cmd.Dir, cmd.Env, cmd.Stdin = repo, Env(), &in
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("writing a commit to %s: %v\n%s", repo, err, stderr.String())
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// quotePath writes a path so that any byte may be in it.
+func quotePath(path string) string {
+	var b strings.Builder
+	b.WriteByte('"')
+	for _, c := range []byte(path) {
+		fmt.Fprintf(&b, "\\%03o", c)
+	}
+	b.WriteByte('"')
+	return b.String()
 }
 
 // Tip returns the commit of a ref in a repository's folder, "" if none.
