@@ -30,10 +30,12 @@ func (s *server) prompt(m incoming) {
 		return
 	}
 	s.prompts.Go(func() {
-		s.respond(m, func(json.RawMessage) (any, error) {
-			result := j.run()
-			return result, j.close()
-		})
+		result := j.run()
+		err := j.close()
+		if s.ctx.Err() != nil {
+			return // ended with the agent: nobody knows how far it would have come
+		}
+		s.respond(m, func(json.RawMessage) (any, error) { return result, err })
 	})
 }
 
