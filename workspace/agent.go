@@ -37,7 +37,7 @@ func (n *run) ensureAgent(ctx context.Context) error {
 }
 
 func (n *run) startAgent(ctx context.Context) (note string, err error) {
-	c, err := n.client()
+	c, err := n.await(ctx)
 	if err != nil {
 		return "", err
 	}

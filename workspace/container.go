@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/samnode/samnode/chat"
 	"github.com/samnode/samnode/workspace/docker"
 	"github.com/samnode/samnode/workspace/shim"
 )
@@ -77,9 +78,7 @@ func (n *run) dialShim(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	n.mu.Lock()
-	n.shim = c
-	n.mu.Unlock()
+	n.found(c)
 	return nil
 }
 
@@ -127,22 +126,24 @@ func (n *run) attach() bool {
 	ctx, cancel := context.WithTimeout(n.ctx, 5*time.Second)
 	defer cancel()
 	if err := n.dialShim(ctx); err != nil {
-		n.log.Warn("attaching to the workspace; it is prepared again", "err", err)
+		n.log.Warn("attaching to the workspace", "err", err)
 		return false
 	}
 	info, err := n.shim.Hello(ctx)
 	return err == nil && info.Running
 }
 
+// begun says that the workspace was there before this run: what is missing of
+// it is brought back, or gone for good.
+func (n *run) begun() bool {
+	return n.task.State != chat.Preparing && n.task.State != chat.Starting
+}
+
 // teardown removes the container. The volumes stay for the next workspace.
 func (n *run) teardown() {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(n.ctx), time.Minute)
 	defer cancel()
-	n.mu.Lock()
-	c := n.shim
-	n.shim = nil
-	n.mu.Unlock()
-	if c != nil {
+	if c := n.missed(); c != nil {
 		if err := n.saveWork(ctx, c); err != nil {
 			n.log.Warn("committing work in progress before the end", "err", err)
 		}

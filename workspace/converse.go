@@ -101,37 +101,11 @@ func ignoreEnd(ctx context.Context, err error) error {
 type link struct{ n *run }
 
 func (l link) Send(ctx context.Context, id string, line []byte) (uint64, bool, error) {
-	c, err := l.n.client()
+	c, err := l.n.await(ctx)
 	if err != nil {
 		return 0, false, err
 	}
 	return c.Send(ctx, id, line)
-}
-
-func (n *run) client() (*shim.Client, error) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.shim == nil {
-		return nil, ErrNoWorkspace
-	}
-	return n.shim, nil
-}
-
-// readJournal feeds every record to the driver, from the first on, and what is
-// above the log's cursor into the log. It survives the shim's end: a container
-// that was stopped by others is started again.
-func (n *run) readJournal(ctx context.Context, caught chan struct{}) error {
-	next := uint64(1)
-	for {
-		err := n.readFrom(ctx, &next, caught)
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		n.log.Warn("lost the shim", "err", err)
-		if err := n.revive(ctx); err != nil {
-			return err
-		}
-	}
 }
 
 func (n *run) readFrom(ctx context.Context, next *uint64, caught chan struct{}) error {
@@ -155,11 +129,7 @@ func (n *run) readFrom(ctx context.Context, next *uint64, caught chan struct{}) 
 	reached()
 	return c.Records(ctx, *next, func(records []shim.Record) error {
 		for _, r := range records {
-			items, err := n.drv.Feed(toRecord(r))
-			if err != nil {
-				return fmt.Errorf("reading the journal: %w", err)
-			}
-			if err := n.batch.Add(ctx, r.Seq, items); err != nil {
+			if err := n.take(ctx, r); err != nil {
 				return err
 			}
 			*next = r.Seq + 1
@@ -169,40 +139,17 @@ func (n *run) readFrom(ctx context.Context, next *uint64, caught chan struct{}) 
 	})
 }
 
-func toRecord(r shim.Record) acp.Record {
-	return acp.Record{Seq: r.Seq, At: r.At, Dir: string(r.Dir), ID: r.ID, Run: r.Run, Data: r.Data, Size: r.Size}
+// take hands a record to the driver, and what it made to the log.
+func (n *run) take(ctx context.Context, r shim.Record) error {
+	items, err := n.drv.Feed(toRecord(r))
+	if err != nil {
+		return fmt.Errorf("reading the journal: %w", err)
+	}
+	return n.batch.Add(ctx, r.Seq, items)
 }
 
-// revive brings a workspace back whose shim went away: Docker was restarted,
-// the container was stopped, or memory ran out. The volumes and the journal
-// are as they were; the agent is started again when there is something to say.
-func (n *run) revive(ctx context.Context) error {
-	n.mu.Lock()
-	n.shim = nil
-	n.mu.Unlock()
-	ctx, cancel := context.WithTimeoutCause(ctx, 5*time.Minute, errors.New("the workspace's container did not come back in 5 minutes"))
-	defer cancel()
-	for wait := 200 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
-		st, err := n.r.c.Engine.Inspect(ctx, n.name)
-		if err == nil && !st.Running {
-			err = n.r.c.Engine.Start(ctx, n.name)
-		}
-		if err == nil {
-			err = n.dialShim(ctx)
-		}
-		if err == nil {
-			n.note(ctx, "warn", "The workspace's container stopped and was started again.", "")
-			return nil
-		}
-		if ctx.Err() != nil {
-			return errors.Join(context.Cause(ctx), err)
-		}
-		n.log.Warn("bringing the workspace back; trying again", "err", err)
-		select {
-		case <-ctx.Done():
-		case <-time.After(wait):
-		}
-	}
+func toRecord(r shim.Record) acp.Record {
+	return acp.Record{Seq: r.Seq, At: r.At, Dir: string(r.Dir), ID: r.ID, Run: r.Run, Data: r.Data, Size: r.Size}
 }
 
 func (n *run) tellSilence(since time.Time) {

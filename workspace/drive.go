@@ -17,14 +17,14 @@ import (
 // changes. What it does can be done again: a node that restarts in the middle
 // comes to the same place.
 func (n *run) drive(ctx context.Context) error {
-	if err := n.ensureAgent(ctx); err != nil {
+	if err := n.survive(ctx, n.ensureAgent); err != nil {
 		return err
 	}
 	brake := time.NewTicker(time.Minute) // for the one limit that only time reaches
 	defer brake.Stop()
 	for {
 		changed := n.drv.Changed()
-		if err := n.act(ctx); err != nil {
+		if err := n.survive(ctx, n.act); err != nil {
 			return err
 		}
 		select {
@@ -56,6 +56,9 @@ func (n *run) act(ctx context.Context) error {
 		}
 		if t.State == chat.Idle {
 			return nil
+		}
+		if t.Turns > 0 { // its last workspace was gone before it could publish
+			return n.publish(ctx)
 		}
 		// The message that started this was taken back meanwhile.
 		return n.refresh(n.do(chat.Op{Branch: &chat.Branch{Task: n.id, Token: n.token, Change: t.Change, Done: true}}))
@@ -115,7 +118,10 @@ func (n *run) followTurn(ctx context.Context, t chat.Task) error {
 	switch {
 	case known && turn.Delivery == chat.Unknown:
 		// The agent died on it: keep what it did, and let a person decide.
-		op := n.keep(ctx)
+		op, err := n.keep(ctx)
+		if err != nil {
+			return err
+		}
 		if err := n.do(chat.Op{Branch: &op}); err != nil {
 			return err
 		}
@@ -175,7 +181,7 @@ func (n *run) stopTurn(ctx context.Context, turn chat.TurnID) error {
 		return err
 	}
 	n.note(ctx, "warn", n.agent.Title+" did not stop when asked; its process was ended.", "")
-	c, err := n.client()
+	c, err := n.await(ctx)
 	if err != nil {
 		return err
 	}

@@ -326,7 +326,7 @@ func (n *run) clone(ctx context.Context, progress func(string)) (string, error) 
 
 // script runs a step of git's in the workspace and returns what it printed.
 func (n *run) script(ctx context.Context, s git.Step, progress func(string)) (string, error) {
-	c, err := n.client()
+	c, err := n.await(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -350,7 +350,7 @@ func (n *run) scriptOn(ctx context.Context, c *shim.Client, s git.Step, progress
 // hooks runs the dev container's lifecycle commands, in order; the commands of
 // one hook run beside each other.
 func (n *run) hooks(ctx context.Context, hooks []devcontainer.Hook, progress func(string)) (string, error) {
-	c, err := n.client()
+	c, err := n.await(ctx)
 	if err != nil {
 		return "", err
 	}

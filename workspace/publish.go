@@ -19,7 +19,10 @@ func (n *run) publish(ctx context.Context) error {
 	if p, err := n.r.c.Board.Project(string(n.project.ID)); err == nil {
 		n.project = p
 	}
-	op := n.keep(ctx)
+	op, err := n.keep(ctx)
+	if err != nil {
+		return err
+	}
 	op.Done = true
 	if op.Change.Pushed && op.Change.Files > 0 && n.project.Publish != chat.PublishBranch {
 		op.Pull = n.pull(ctx, op.Change)
@@ -28,8 +31,13 @@ func (n *run) publish(ctx context.Context) error {
 }
 
 // keep commits and pushes what is there, and says what is to be known of it.
-func (n *run) keep(ctx context.Context) chat.Branch {
+// The error is that of a workspace that went away meanwhile.
+func (n *run) keep(ctx context.Context) (chat.Branch, error) {
+	life := n.life()
 	saved, err := n.save(ctx)
+	if err != nil && n.lost(ctx, life) {
+		return chat.Branch{}, err
+	}
 	if err != nil {
 		n.note(ctx, "error", "The work could not be committed: "+sentence(err), detailOf(err))
 	}
@@ -43,7 +51,7 @@ func (n *run) keep(ctx context.Context) chat.Branch {
 	if change.Files > 0 && change.Head != n.task.Change.Head {
 		n.noteDiff(ctx, change)
 	}
-	return chat.Branch{Task: n.id, Token: n.token, Change: change}
+	return chat.Branch{Task: n.id, Token: n.token, Change: change}, nil
 }
 
 // noteDiff shows in the stream what the branch is now.
@@ -65,7 +73,7 @@ func detailOf(err error) string {
 // save commits and pushes from the workspace. A push that failed for the
 // network's sake is tried again a few times.
 func (n *run) save(ctx context.Context) (git.Saved, error) {
-	c, err := n.client()
+	c, err := n.await(ctx)
 	if err != nil {
 		return git.Saved{}, err
 	}

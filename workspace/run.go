@@ -67,8 +67,11 @@ type run struct {
 	ownMode  string // of the agent, that is none of ours; it was told
 	model    string
 
-	mu   sync.Mutex
-	shim *shim.Client // nil until the container answers
+	mu    sync.Mutex
+	shim  *shim.Client  // nil while the container does not answer
+	lives int           // how often it was found to
+	up    chan struct{} // closed while it does
+	told  uint64        // index of the newest state that was told
 }
 
 // shortName names a workspace on this machine: the random end of the task's id
@@ -86,6 +89,7 @@ func (r *Runner) newRun(ctx context.Context, t chat.Task) *run {
 		name: "samnode-" + shortName(t), dir: r.dir(t),
 		log:  r.c.Logger.With("task", t.ID, "workspace", t.Workspace, "token", t.Lease.Token),
 		news: make(chan chat.Task, 1),
+		up:   make(chan struct{}),
 	}
 	n.ctx, n.cancel = context.WithCancelCause(ctx)
 	n.news <- t
@@ -93,8 +97,15 @@ func (r *Runner) newRun(ctx context.Context, t chat.Task) *run {
 }
 
 // tell hands the newest state to main, and ends the run when the lease is not
-// its own any more.
+// its own any more. Runner and main tell, each at its own time: what is older
+// than what was told is dropped, and nobody ever waits here.
 func (n *run) tell(t chat.Task) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if t.Index < n.told {
+		return
+	}
+	n.told = t.Index
 	if t.Lease == nil || t.Lease.Token != n.token {
 		n.cancel(ErrLeaseLost)
 		return
@@ -116,6 +127,9 @@ func (n *run) main() {
 		n.teardown()
 	case cause != nil:
 		n.log.Info("detached: the agent goes on under its shim")
+	case errors.Is(err, errGone):
+		n.bury(err)
+		n.teardown()
 	case err != nil:
 		n.fail(err)
 		n.teardown()
@@ -144,7 +158,7 @@ func (n *run) work() error {
 		return failAt(chat.StepContainer, err)
 	}
 	defer n.broker.Close()
-	if !n.attach() {
+	if !n.attach() && !n.begun() {
 		if err := n.prepare(); err != nil {
 			return err
 		}

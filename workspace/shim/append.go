@@ -153,6 +153,34 @@ func (j *journal) appendNote(ctx context.Context, run int, id string, n Note) (u
 	return j.append(ctx, Record{At: time.Now(), Dir: Notes, ID: id, Run: run, Data: data})
 }
 
+// inherit says what became of an earlier shim's records, and of its agent,
+// which cannot have outlived its container.
+func (j *journal) inherit(ctx context.Context, s found, repaired *Note) error {
+	if repaired != nil {
+		j.log.Warn("journal repaired", "why", repaired.Text, "bytes", repaired.Bytes)
+		if _, err := j.appendNote(ctx, s.run, "", *repaired); err != nil {
+			return err
+		}
+	}
+	if !s.open {
+		return nil
+	}
+	_, err := j.appendNote(ctx, s.run, "", Note{Event: EventExited, Code: -1, Text: "its workspace was stopped"})
+	return err
+}
+
+// Bury puts the end into the journal file of a shim that is gone for good, as
+// the next shim would: [ReadJournal] then has all there will ever be. A live
+// shim on the file is an error.
+func Bury(ctx context.Context, path string, log *slog.Logger) error {
+	f, s, note, err := openJournalFile(path)
+	if err != nil {
+		return err
+	}
+	j := newJournal(osFile{f}, s, log)
+	return errors.Join(j.inherit(ctx, s, note), j.Close())
+}
+
 // wait returns when the record is durable. It makes the sync happen at once.
 func (j *journal) wait(ctx context.Context, seq uint64) error {
 	j.mu.Lock()

@@ -139,16 +139,8 @@ func Main(ctx context.Context, c Config) error {
 		return err
 	}
 	j := newJournal(osFile{f}, s, c.Logger)
-	if note != nil {
-		c.Logger.Warn("journal repaired", "why", note.Text, "bytes", note.Bytes)
-		if _, err := j.appendNote(ctx, s.run, "", *note); err != nil {
-			return errors.Join(err, j.Close())
-		}
-	}
-	if s.open { // its agent cannot have outlived the container
-		if _, err := j.appendNote(ctx, s.run, "", Note{Event: EventExited, Code: -1, Text: "its workspace was stopped"}); err != nil {
-			return errors.Join(err, j.Close())
-		}
+	if err := j.inherit(ctx, s, note); err != nil {
+		return errors.Join(err, j.Close())
 	}
 	p := newProcs(c.Logger)
 	defer p.Close()
