@@ -24,9 +24,9 @@ func (n *run) found(c *shim.Client) {
 	n.shim = c
 	n.lives++
 	select {
-	case <-n.up:
+	case <-n.answers:
 	default:
-		close(n.up)
+		close(n.answers)
 	}
 }
 
@@ -36,7 +36,7 @@ func (n *run) missed() *shim.Client {
 	defer n.mu.Unlock()
 	c := n.shim
 	if c != nil {
-		n.shim, n.up = nil, make(chan struct{})
+		n.shim, n.answers = nil, make(chan struct{})
 	}
 	return c
 }
@@ -55,13 +55,13 @@ func (n *run) client() (*shim.Client, error) {
 func (n *run) await(ctx context.Context) (*shim.Client, error) {
 	for {
 		n.mu.Lock()
-		c, up := n.shim, n.up
+		c, answers := n.shim, n.answers
 		n.mu.Unlock()
 		if c != nil {
 			return c, nil
 		}
 		select {
-		case <-up:
+		case <-answers:
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}

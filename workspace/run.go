@@ -67,11 +67,11 @@ type run struct {
 	ownMode  string // of the agent, that is none of ours; it was told
 	model    string
 
-	mu    sync.Mutex
-	shim  *shim.Client  // nil while the container does not answer
-	lives int           // how often it was found to
-	up    chan struct{} // closed while it does
-	told  uint64        // index of the newest state that was told
+	mu      sync.Mutex
+	shim    *shim.Client  // nil while the container does not answer
+	lives   int           // how often it was found to
+	answers chan struct{} // closed while it does
+	told    uint64        // index of the newest state that was told
 }
 
 // shortName names a workspace on this machine: the random end of the task's id
@@ -87,9 +87,9 @@ func (r *Runner) newRun(ctx context.Context, t chat.Task) *run {
 	n := &run{
 		r: r, id: t.ID, token: t.Lease.Token, number: t.Workspace, task: t,
 		name: "samnode-" + shortName(t), dir: r.dir(t),
-		log:  r.c.Logger.With("task", t.ID, "workspace", t.Workspace, "token", t.Lease.Token),
-		news: make(chan chat.Task, 1),
-		up:   make(chan struct{}),
+		log:     r.c.Logger.With("task", t.ID, "workspace", t.Workspace, "token", t.Lease.Token),
+		news:    make(chan chat.Task, 1),
+		answers: make(chan struct{}),
 	}
 	n.ctx, n.cancel = context.WithCancelCause(ctx)
 	n.news <- t
