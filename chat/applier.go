@@ -101,7 +101,7 @@ func (a *applier) message(task TaskID, id string) (Message, bool, error) {
 }
 
 // put writes a message; a new one gets the task's next seq.
-func (a *applier) put(t *Task, m Message) Message {
+func (a *applier) put(t *Task, m Message) {
 	if m.Seq == 0 {
 		t.Seq++
 		m.Task, m.Seq, m.At = t.ID, t.Seq, a.now
@@ -112,17 +112,16 @@ func (a *applier) put(t *Task, m Message) Message {
 		a.puts = append(a.puts, k)
 	}
 	a.messages[k] = m
-	return m
 }
 
 // status says something small to the people who read along.
-func (a *applier) status(t *Task, level, text, detail string) error {
+func (a *applier) status(t *Task, level, text string) error {
 	id, err := a.freeID(t.ID, "status-"+itoa(a.index))
 	if err != nil {
 		return err
 	}
 	by := a.by
-	a.put(t, Message{ID: id, Kind: KindStatus, Author: &by, Workspace: t.Workspace, Turn: t.Turns, Text: text, Detail: detail, Level: level, Closed: true})
+	a.put(t, Message{ID: id, Kind: KindStatus, Author: &by, Workspace: t.Workspace, Turn: t.Turns, Text: text, Level: level, Closed: true})
 	return nil
 }
 

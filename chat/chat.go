@@ -48,16 +48,20 @@ const (
 // Ids are ULIDs made once at the source. The types keep one from standing
 // where another belongs.
 type (
+	// ProjectID names a project.
 	ProjectID string
-	TaskID    string
-	TurnID    string
+	// TaskID names a task.
+	TaskID string
+	// TurnID names a turn of a task.
+	TurnID string
 )
 
-// Person is a login as the connection gave it, e.g. "ana@example.com".
-// Node is a node's name. An author of a command is one or the other.
+// An author of a command is a person or a node.
 type (
+	// Person is a login as the connection gave it, e.g. "ana@example.com".
 	Person string
-	Node   string
+	// Node is a node's name.
+	Node string
 )
 
 // Author says who proposed a command. Exactly one of the two is set.

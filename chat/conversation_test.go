@@ -50,14 +50,6 @@ func refused(t *testing.T, k *chattest.Kit, by chat.Author, op chat.Op, want err
 	}
 }
 
-func kinds(messages []chat.Message) string {
-	var out []string
-	for _, m := range messages {
-		out = append(out, string(m.Kind))
-	}
-	return strings.Join(out, " ")
-}
-
 func say(id, text string) chat.Op {
 	return chat.Op{Say: &chat.Say{Task: taskID, Message: id, Text: text}}
 }
@@ -109,8 +101,10 @@ func TestAWholeConversation(t *testing.T) {
 	want := []chat.Message{
 		{Task: taskID, Seq: 1, ID: "m1", Kind: chat.KindUser, Turn: 1, Author: &ana, Text: "Fix the CSV parser, please\n\nIt breaks.", Delivery: chat.Delivered, Closed: true},
 		{Task: taskID, Seq: 2, ID: "a1", Kind: chat.KindAgent, Turn: 1, Author: &node, Workspace: 1, Source: 1, Text: "I look at it.", Closed: true},
-		{Task: taskID, Seq: 3, ID: "t1", Kind: chat.KindTool, Turn: 1, Author: &node, Workspace: 1, Source: 3, Closed: true,
-			Tool: &chat.Tool{Title: "go test", Kind: "execute", Status: "completed", Input: `{"cmd":"go test"}`, Output: "ok", Exit: &exit}},
+		{
+			Task: taskID, Seq: 3, ID: "t1", Kind: chat.KindTool, Turn: 1, Author: &node, Workspace: 1, Source: 3, Closed: true,
+			Tool: &chat.Tool{Title: "go test", Kind: "execute", Status: "completed", Input: `{"cmd":"go test"}`, Output: "ok", Exit: &exit},
+		},
 		{Task: taskID, Seq: 4, ID: "m2", Kind: chat.KindUser, Author: &ben, Text: "Also the docs", Closed: true},
 	}
 	got := k.Messages.All(taskID)
@@ -127,8 +121,10 @@ func TestAWholeConversation(t *testing.T) {
 }
 
 func permission(id string) chat.Item {
-	return chat.Item{ID: id, Kind: chat.KindAsk, Ask: &chat.Ask{ID: id, Kind: chat.AskPermission, Title: "Wants to run", Detail: "rm -rf build", Tool: "not-yet-there",
-		Options: []chat.AskOption{{ID: "yes", Name: "Approve", Kind: "allow_once"}, {ID: "no", Name: "Reject", Kind: "reject_once"}}}}
+	return chat.Item{ID: id, Kind: chat.KindAsk, Ask: &chat.Ask{
+		ID: id, Kind: chat.AskPermission, Title: "Wants to run", Detail: "rm -rf build", Tool: "not-yet-there",
+		Options: []chat.AskOption{{ID: "yes", Name: "Approve", Kind: "allow_once"}, {ID: "no", Name: "Reject", Kind: "reject_once"}},
+	}}
 }
 
 func answer(ask, option string) chat.Op {
@@ -304,8 +300,10 @@ func TestBudgetAsk(t *testing.T) {
 	queued(t, k)
 	token := k.Work(t, taskID).Lease.Token
 	ask := func(id string) chat.Op {
-		return chat.Op{Note: &chat.Note{Task: taskID, Token: token, Item: chat.Item{Ask: &chat.Ask{ID: id, Kind: chat.AskBudget, Title: "The budget is used up",
-			Options: []chat.AskOption{{ID: "raise", Name: "Raise"}, {ID: "stop", Name: "Stop"}}}}}}
+		return chat.Op{Note: &chat.Note{Task: taskID, Token: token, Item: chat.Item{Ask: &chat.Ask{
+			ID: id, Kind: chat.AskBudget, Title: "The budget is used up",
+			Options: []chat.AskOption{{ID: "raise", Name: "Raise"}, {ID: "stop", Name: "Stop"}},
+		}}}}
 	}
 	k.Must(t, node, ask("b1"))
 	refused(t, k, ana, answer("b1", "raise"), chat.ErrInvalid, "new budget")

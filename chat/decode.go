@@ -3,6 +3,7 @@ package chat
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -59,7 +60,7 @@ func Decode(data []byte) (Command, error) {
 		return Command{}, fmt.Errorf("decoding a command (a field that is not known was written by a newer samnode: upgrade this node): %w", err)
 	}
 	if _, err := dec.Token(); err != io.EOF {
-		return Command{}, fmt.Errorf("decoding a command: something follows it")
+		return Command{}, errors.New("decoding a command: something follows it")
 	}
 	if err := check(cmd); err != nil {
 		return Command{}, fmt.Errorf("decoding a command: %w", err)

@@ -39,9 +39,9 @@ func cleanAsk(k Ask) Ask {
 
 // closeAsks ends every ask of the task that has no answer, and lets go of
 // those that have one.
-func (a *applier) closeAsks(t *Task, why string) error {
+func (a *applier) closeAsks(t *Task) error {
 	for len(t.Asks) > 0 {
-		if err := a.closeAsk(t, t.Asks[0].ID, why); err != nil {
+		if err := a.closeAsk(t, t.Asks[0].ID, noLongerNeeded); err != nil {
 			return err
 		}
 	}
@@ -178,7 +178,7 @@ func (a *applier) answeredDelivery(t *Task, k Ask) error {
 		}
 	}
 	a.endTurn(t, stop)
-	if err := a.closeAsks(t, noLongerNeeded); err != nil {
+	if err := a.closeAsks(t); err != nil {
 		return err
 	}
 	switch {

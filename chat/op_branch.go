@@ -26,7 +26,7 @@ func (a *applier) branch(op *Branch) error {
 	case t.Stopping:
 		t.Stopping = false
 		a.move(t, Stopped)
-		if err := a.status(t, "info", "Stopped.", ""); err != nil {
+		if err := a.status(t, "info", "Stopped."); err != nil {
 			return err
 		}
 		if t.Archived {

@@ -27,7 +27,7 @@ func (a *applier) place(op *Place) error {
 	if t.Workspace == 1 {
 		return nil
 	}
-	return a.status(t, "info", "Workspace "+strconv.Itoa(t.Workspace)+" starts on "+string(op.Node)+".", "")
+	return a.status(t, "info", "Workspace "+strconv.Itoa(t.Workspace)+" starts on "+string(op.Node)+".")
 }
 
 // placeStep begins the stepper of a new start with one done line; a start
@@ -59,7 +59,7 @@ func (a *applier) expire(op *Expire) error {
 	if err := a.loseLease(t); err != nil {
 		return err
 	}
-	return a.status(t, "warn", reason, "")
+	return a.status(t, "warn", reason)
 }
 
 // loseLease takes the lease away from a task that did not fail. A turn whose
@@ -73,13 +73,13 @@ func (a *applier) loseLease(t *Task) error {
 	case t.Stopping:
 		t.Stopping = false
 		a.move(t, Stopped)
-		return a.closeAsks(t, noLongerNeeded)
+		return a.closeAsks(t)
 	case t.Turn.open():
 		return a.turnUnknown(t)
 	case t.State == Idle && len(t.Queue) == 0, t.State == Failed, t.State == Stopped:
-		return a.closeAsks(t, noLongerNeeded) // at rest, and nothing to start a workspace for
+		return a.closeAsks(t) // at rest, and nothing to start a workspace for
 	}
-	if err := a.closeAsks(t, noLongerNeeded); err != nil {
+	if err := a.closeAsks(t); err != nil {
 		return err
 	}
 	a.move(t, Queued)
@@ -98,7 +98,7 @@ func (a *applier) end(op *End) error {
 		if blank(op.Reason) {
 			return nil
 		}
-		return a.status(t, "info", line(op.Reason, 500), "")
+		return a.status(t, "info", line(op.Reason, 500))
 	}
 	return a.fail(t, *op.Failure)
 }
@@ -119,7 +119,7 @@ func (a *applier) fail(t *Task, f Failure) error {
 		}
 		a.endTurn(t, "crashed")
 	}
-	if err := a.closeAsks(t, noLongerNeeded); err != nil {
+	if err := a.closeAsks(t); err != nil {
 		return err
 	}
 	t.Lease, t.Stopping = nil, false

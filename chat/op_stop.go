@@ -36,12 +36,12 @@ func (a *applier) stopNow(t *Task, text string) error {
 		t.Turn.Delivery = Unknown
 		a.endTurn(t, "cancelled")
 	}
-	if err := a.closeAsks(t, noLongerNeeded); err != nil {
+	if err := a.closeAsks(t); err != nil {
 		return err
 	}
 	t.Lease, t.Stopping = nil, false
 	a.move(t, Stopped)
-	return a.status(t, "info", text, "")
+	return a.status(t, "info", text)
 }
 
 // properEnds are the stop reasons after which there is nothing to do again.
@@ -109,5 +109,5 @@ func (a *applier) release(op *Release) error {
 		return refuse(CodeRefused, "A message waits for the agent; the workspace is needed.")
 	}
 	t.Lease = nil
-	return a.closeAsks(t, noLongerNeeded)
+	return a.closeAsks(t)
 }

@@ -73,7 +73,7 @@ func (a *applier) editMode(t *Task, mode *Mode) error {
 		return refuse(CodeInvalid, "%s is no mode; there are plan, ask, acceptEdits and everything.", quote(string(*mode)))
 	}
 	t.Mode = *mode
-	return a.status(t, "info", "The mode is "+string(t.Mode)+" now, set by "+a.by.name()+".", "")
+	return a.status(t, "info", "The mode is "+string(t.Mode)+" now, set by "+a.by.name()+".")
 }
 
 // archive stops a task and gives an idle workspace back. A working task is
@@ -83,5 +83,5 @@ func (a *applier) archive(t *Task) error {
 		return a.stopTask(t, false)
 	}
 	t.Lease = nil
-	return a.closeAsks(t, noLongerNeeded)
+	return a.closeAsks(t)
 }

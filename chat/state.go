@@ -2,6 +2,7 @@ package chat
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -250,7 +251,7 @@ func (s *State) appendRows(rows []Row, all bool) (_ []Row, err error) {
 	if rows, err = tableRows(rows, rowUsual, &s.usual, all, text); err != nil {
 		return nil, err
 	}
-	return tableRows(rows, rowCommand, &s.commands, all, func(slot uint64) string { return fmt.Sprint(slot) })
+	return tableRows(rows, rowCommand, &s.commands, all, itoa)
 }
 
 // Commit makes what was applied visible to readers and returns the tasks that
@@ -313,5 +314,5 @@ func (s *State) loadRow(r Row) error {
 		s.numbers.put(c.ID, c.Number)
 		return nil
 	}
-	return fmt.Errorf("a row of unknown kind: written by a newer samnode, upgrade this node")
+	return errors.New("a row of unknown kind: written by a newer samnode, upgrade this node")
 }

@@ -88,7 +88,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if err == nil {
 		return s, nil
 	}
-	s.closeAll()
+	_ = s.closeAll() // err says what is wrong
 	if isCorrupt(err) {
 		aside, moveErr := moveAside(cfg.Path)
 		s.logger.Error("the message store is corrupt", "path", cfg.Path, "moved_to", aside, "err", err)
@@ -216,10 +216,10 @@ func moveAside(path string) (string, error) {
 func (s *Store) Close() error {
 	err := errors.Join(s.read.Close(), s.sync.Close())
 	if err == nil {
-		_, err = s.write.Exec(`UPDATE info SET value = 1 WHERE name = 'clean'`)
+		_, err = s.write.ExecContext(context.Background(), `UPDATE info SET value = 1 WHERE name = 'clean'`)
 	}
 	if err == nil {
-		_, err = s.write.Exec(`PRAGMA wal_checkpoint(TRUNCATE)`)
+		_, err = s.write.ExecContext(context.Background(), `PRAGMA wal_checkpoint(TRUNCATE)`)
 	}
 	if err := errors.Join(err, s.closeAll()); err != nil {
 		return fmt.Errorf("closing %s: %w", s.path, err)
