@@ -54,7 +54,7 @@ func (h *hclogger) Log(level hclog.Level, msg string, args ...any) {
 			args[i] = strings.ReplaceAll(k, "-", "_")
 		}
 	}
-	h.out.Log(context.Background(), slogLevel(level), msg, args...)
+	h.out.Log(context.Background(), slogLevel(level), msg, args...) //nolint:sloglint // raft's words
 }
 
 func (h *hclogger) enabled(level hclog.Level) bool {
