@@ -165,8 +165,7 @@ func TestBatcherIsLazyWithToolOutput(t *testing.T) {
 
 func TestBatcherSplitsAndMerges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var got []flushed
-		got = pace(t, 0, func(add func(uint64, ...chat.Item)) {
+		got := pace(t, 0, func(add func(uint64, ...chat.Item)) {
 			for i := range 20 { // 1.2 MB of different items
 				add(uint64(1+i), chat.Item{ID: fmt.Sprint(i), Kind: chat.KindTool, Tool: &chat.Tool{Output: strings.Repeat("o", 60000)}})
 			}

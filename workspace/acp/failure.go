@@ -49,7 +49,7 @@ func (c *Conversation) failure(e *rpcError) chat.Failure {
 	case has("timeout", "timed out", "econnreset", "econnrefused", "fetch failed", "socket hang up", "connection error"):
 		f.Reason, f.Retryable = "The model's servers could not be reached. Try again.", true
 	default:
-		f.Reason, f.Retryable = c.c.Agent+" reported an error: "+line(string(first(string(e.Message), "no message"))), true
+		f.Reason, f.Retryable = c.c.Agent+" reported an error: "+line(first(string(e.Message), "no message")), true
 	}
 	return f
 }

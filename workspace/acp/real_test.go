@@ -104,7 +104,7 @@ func TestRealAgents(t *testing.T) {
 // seconds after its process was told to end.
 func lastingDir(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "agent-home-")
+	dir, err := os.MkdirTemp("", "agent-home-") //nolint:usetesting // the clean-up has to try for a while
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -34,6 +34,7 @@ func (s *script) out(l string) { s.add(acp.Out, "", l) }
 func (s *script) update(u string) {
 	s.out(`{"jsonrpc":"2.0","method":"session/update","params":{"sessionId":"s1","update":` + u + `}}`)
 }
+
 func (s *script) prompt(id string) {
 	s.add(acp.In, "prompt-"+id, `{"jsonrpc":"2.0","id":"prompt-`+id+`","method":"session/prompt","params":{}}`)
 }

@@ -52,8 +52,10 @@ func (c *Conversation) sessionAsked(r Record, e envelope) {
 	fresh := r.ID == freshSessionID(c.run)
 	c.session = Session{ID: string(p.SessionID), Fresh: fresh, Title: c.session.Title}
 	if fresh {
-		c.emit(chat.Item{ID: c.itemID(), Kind: chat.KindStatus, Level: "warn", Closed: true,
-			Text: c.c.Agent + " could not take up its earlier session and begins without memory of it. The files and this chat are as they were."})
+		c.emit(chat.Item{
+			ID: c.itemID(), Kind: chat.KindStatus, Level: "warn", Closed: true,
+			Text: c.c.Agent + " could not take up its earlier session and begins without memory of it. The files and this chat are as they were.",
+		})
 	}
 }
 

@@ -92,7 +92,7 @@ type list[T any] []T
 func (l *list[T]) UnmarshalJSON(b []byte) error {
 	var raw []json.RawMessage
 	if json.Unmarshal(b, &raw) != nil {
-		return nil
+		return nil //nolint:nilerr // what is no list has no elements
 	}
 	for _, r := range raw {
 		var v T
