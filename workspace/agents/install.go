@@ -80,11 +80,11 @@ type part struct {
 
 // folder is named after all that is in it, so a new version is a new folder.
 func (p part) folder(arch string) string {
-	name := p.name
+	words := []string{p.name}
 	for _, pkg := range p.packages {
-		name += "-" + pkg[strings.LastIndex(pkg, "@")+1:]
+		words = append(words, pkg[strings.LastIndex(pkg, "@")+1:])
 	}
-	return name + "-" + arch
+	return strings.Join(append(words, arch), "-")
 }
 
 func node() part {
