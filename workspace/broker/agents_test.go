@@ -55,9 +55,11 @@ func TestRealAgents(t *testing.T) {
 func runAgent(t *testing.T, root, name, addr, work, prompt string) string {
 	t.Helper()
 	home := t.TempDir()
-	env := []string{"HOME=" + home, "PATH=" + filepath.Join(root, "bin") + ":/usr/local/bin:/usr/bin:/bin", "CODEX_HOME=" + filepath.Join(home, ".codex"),
+	env := []string{
+		"HOME=" + home, "PATH=" + filepath.Join(root, "bin") + ":/usr/local/bin:/usr/bin:/bin", "CODEX_HOME=" + filepath.Join(home, ".codex"),
 		"ANTHROPIC_BASE_URL=http://" + addr + "/anthropic", "ANTHROPIC_API_KEY=dummy", "OPENAI_API_KEY=dummy", "IS_SANDBOX=1",
-		"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1", "DISABLE_AUTOUPDATER=1"}
+		"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1", "DISABLE_AUTOUPDATER=1",
+	}
 	argv := []string{"-p", "--permission-mode", "acceptEdits", prompt}
 	if name == "codex" {
 		conf := "model_provider = \"samnode\"\n[model_providers.samnode]\nname = \"samnode\"\nbase_url = \"http://" + addr + "/openai/v1\"\nwire_api = \"responses\"\nenv_key = \"OPENAI_API_KEY\"\n"

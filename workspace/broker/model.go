@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -119,8 +120,10 @@ func (m *models) admit(c *call, r *http.Request) *refusal {
 func (m *models) wrongPath(c *call, method string) *refusal {
 	what := method + " " + c.path
 	text := fmt.Sprintf("samnode: %s of the %s API is not open to agents; only model calls are", what, c.api.name)
-	m.b.notes.tell(Refusal{Kind: KindPath, What: c.api.name + ": " + what, Why: "Only model calls pass the broker.",
-		Todo: "Nothing, unless the agent needs it: then its key must be used outside of the workspace."})
+	m.b.notes.tell(Refusal{
+		Kind: KindPath, What: c.api.name + ": " + what, Why: "Only model calls pass the broker.",
+		Todo: "Nothing, unless the agent needs it: then its key must be used outside of the workspace.",
+	})
 	return &refusal{http.StatusForbidden, "path", text}
 }
 
@@ -196,8 +199,10 @@ func (m *models) budget(c *call) *refusal {
 		m.b.notes.forget(KindBudget) // it was raised: its next end is news
 		return nil
 	}
-	m.b.notes.tell(Refusal{Kind: KindBudget, What: c.model, Why: "The task's budget is used up.",
-		Todo: "An owner can raise it; then say how to go on."})
+	m.b.notes.tell(Refusal{
+		Kind: KindBudget, What: c.model, Why: "The task's budget is used up.",
+		Todo: "An owner can raise it; then say how to go on.",
+	})
 	return &refusal{http.StatusPaymentRequired, "budget", "samnode: the task's budget is used up; an owner can raise it. Do not try again."}
 }
 
@@ -303,7 +308,7 @@ func (m *models) refusedByVendor(c *call, res *http.Response) error {
 	}
 	m.b.log.Info("model API refused", "provider", c.api.name, "model", c.model, "status", res.StatusCode)
 	res.Body, res.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
-	res.Header.Set("Content-Length", fmt.Sprint(len(body)))
+	res.Header.Set("Content-Length", strconv.Itoa(len(body)))
 	if c.billed {
 		m.finished(c, tally{}, res.StatusCode, true)
 	}

@@ -151,8 +151,10 @@ func TestUsageOfChatStreamsIsAskedFor(t *testing.T) {
 			t.Fatalf("status %d: %s", status, got)
 		}
 	}
-	want := []string{`{"model":"m","seed":12345678901234567890,"stream":true,"stream_options":{"include_usage":true}}`,
-		`{"stream":true,"stream_options":{"include_usage":true,"x":1}}`, `{"stream":true,"stream_options":{"include_usage":true}}`}
+	want := []string{
+		`{"model":"m","seed":12345678901234567890,"stream":true,"stream_options":{"include_usage":true}}`,
+		`{"stream":true,"stream_options":{"include_usage":true,"x":1}}`, `{"stream":true,"stream_options":{"include_usage":true}}`,
+	}
 	if diff := cmp.Diff(want, up.body); diff != "" {
 		t.Errorf("sent (-want +got):\n%s", diff)
 	}
@@ -205,31 +207,45 @@ func TestRefusals(t *testing.T) {
 		text   string
 		told   []Refusal
 	}{
-		{"a stale lease", "POST", "/anthropic/v1/messages", ok, func(_ *Config, s *space) { s.stale = errors.New("lease 7 is over\nsince 12:00") },
-			403, "samnode: this workspace no longer holds its task: lease 7 is over since 12:00", nil},
+		{
+			"a stale lease", "POST", "/anthropic/v1/messages", ok, func(_ *Config, s *space) { s.stale = errors.New("lease 7 is over\nsince 12:00") },
+			403, "samnode: this workspace no longer holds its task: lease 7 is over since 12:00", nil,
+		},
 		{"an unknown provider", "POST", "/mistral/v1/x", ok, nil, 404, "model APIs are at", nil},
-		{"files of Anthropic", "POST", "/anthropic/v1/files", ok, nil, 403, "samnode: POST /v1/files of the anthropic API is not open to agents",
-			[]Refusal{{KindPath, "anthropic: POST /v1/files", "Only model calls pass the broker.", "Nothing, unless the agent needs it: then its key must be used outside of the workspace."}}},
-		{"batches", "POST", "/anthropic/v1/messages/batches", ok, nil, 403, "not open to agents",
-			[]Refusal{{KindPath, "anthropic: POST /v1/messages/batches", "Only model calls pass the broker.", "Nothing, unless the agent needs it: then its key must be used outside of the workspace."}}},
-		{"a path that climbs", "POST", "/anthropic/v1/messages/../organizations", ok, nil, 403, "not open to agents",
-			[]Refusal{{KindPath, "anthropic: POST /v1/messages/../organizations", "Only model calls pass the broker.", "Nothing, unless the agent needs it: then its key must be used outside of the workspace."}}},
-		{"an encoded slash", "GET", "/anthropic/v1/models/a%2f..%2f..%2forganizations", "", nil, 403, "not open to agents",
-			[]Refusal{{KindPath, "anthropic: GET /v1/models/a/../../organizations", "Only model calls pass the broker.", "Nothing, unless the agent needs it: then its key must be used outside of the workspace."}}},
-		{"no key", "POST", "/openai/v1/responses", ok, func(c *Config, _ *space) {
-			c.Key = func(context.Context, string) (Credential, error) {
-				return Credential{}, fmt.Errorf("asking: %w", ErrNoKey)
-			}
-		}, 403, "samnode: there is no key for openai; set it with: samnode secret set OPENAI_API_KEY",
-			[]Refusal{{KindKey, "openai", "There is no key for openai.", "set it with: samnode secret set OPENAI_API_KEY"}}},
+		{
+			"files of Anthropic", "POST", "/anthropic/v1/files", ok, nil, 403, "samnode: POST /v1/files of the anthropic API is not open to agents",
+			[]Refusal{{KindPath, "anthropic: POST /v1/files", "Only model calls pass the broker.", "Nothing, unless the agent needs it: then its key must be used outside of the workspace."}},
+		},
+		{
+			"batches", "POST", "/anthropic/v1/messages/batches", ok, nil, 403, "not open to agents",
+			[]Refusal{{KindPath, "anthropic: POST /v1/messages/batches", "Only model calls pass the broker.", "Nothing, unless the agent needs it: then its key must be used outside of the workspace."}},
+		},
+		{
+			"a path that climbs", "POST", "/anthropic/v1/messages/../organizations", ok, nil, 403, "not open to agents",
+			[]Refusal{{KindPath, "anthropic: POST /v1/messages/../organizations", "Only model calls pass the broker.", "Nothing, unless the agent needs it: then its key must be used outside of the workspace."}},
+		},
+		{
+			"an encoded slash", "GET", "/anthropic/v1/models/a%2f..%2f..%2forganizations", "", nil, 403, "not open to agents",
+			[]Refusal{{KindPath, "anthropic: GET /v1/models/a/../../organizations", "Only model calls pass the broker.", "Nothing, unless the agent needs it: then its key must be used outside of the workspace."}},
+		},
+		{
+			"no key", "POST", "/openai/v1/responses", ok, func(c *Config, _ *space) {
+				c.Key = func(context.Context, string) (Credential, error) {
+					return Credential{}, fmt.Errorf("asking: %w", ErrNoKey)
+				}
+			}, 403, "samnode: there is no key for openai; set it with: samnode secret set OPENAI_API_KEY",
+			[]Refusal{{KindKey, "openai", "There is no key for openai.", "set it with: samnode secret set OPENAI_API_KEY"}},
+		},
 		{"a key that cannot be had", "POST", "/gemini/v1beta/models/x:generateContent", ok, func(c *Config, _ *space) {
 			c.Key = func(context.Context, string) (Credential, error) {
 				return Credential{}, errors.New("core node ana: secret path /x")
 			}
 		}, 503, "samnode: the key of gemini could not be had right now", nil},
-		{"an empty budget", "POST", "/anthropic/v1/messages", ok, func(_ *Config, s *space) { s.limited, s.left = true, 0 },
+		{
+			"an empty budget", "POST", "/anthropic/v1/messages", ok, func(_ *Config, s *space) { s.limited, s.left = true, 0 },
 			402, "samnode: the task's budget is used up",
-			[]Refusal{{KindBudget, "claude-opus-5-5", "The task's budget is used up.", "An owner can raise it; then say how to go on."}}},
+			[]Refusal{{KindBudget, "claude-opus-5-5", "The task's budget is used up.", "An owner can raise it; then say how to go on."}},
+		},
 		{"what is not JSON", "POST", "/anthropic/v1/messages", "{", nil, 400, "samnode: the request is not JSON", nil},
 		{"a background answer", "POST", "/openai/v1/responses", `{"background":true}`, nil, 403, "background answers", nil},
 		{"a request too large", "POST", "/anthropic/v1/messages", strings.Repeat(" ", maxPrompt+1), nil, 413, "larger than 32 MiB", nil},

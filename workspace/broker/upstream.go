@@ -82,7 +82,7 @@ func askProxy(conn net.Conn, via *url.URL, addr string) (*bufio.Reader, error) {
 		return nil, fmt.Errorf("sending CONNECT: %w", err)
 	}
 	r := bufio.NewReader(conn)
-	res, err := http.ReadResponse(r, req)
+	res, err := http.ReadResponse(r, req) //nolint:bodyclose // what follows the answer is the tunnel
 	if err != nil {
 		return nil, fmt.Errorf("reading its answer: %w", err)
 	}

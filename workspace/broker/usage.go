@@ -73,8 +73,10 @@ func (m *models) unpriced(model string, priced bool) {
 		return
 	}
 	if _, limited := m.b.cfg.Budget(); limited {
-		m.b.notes.tell(Refusal{Kind: KindPrice, What: model, Why: "The price of " + model + " is not known: the task's budget does not count it.",
-			Todo: "Watch the tokens, or choose another model."})
+		m.b.notes.tell(Refusal{
+			Kind: KindPrice, What: model, Why: "The price of " + model + " is not known: the task's budget does not count it.",
+			Todo: "Watch the tokens, or choose another model.",
+		})
 	}
 }
 
