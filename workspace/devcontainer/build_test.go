@@ -46,7 +46,7 @@ func tools(t testing.TB) string {
 		t.Skip("no Node here")
 	}
 	cli.once.Do(func() {
-		if cli.dir, cli.err = os.MkdirTemp("", "devcontainer-test-"); cli.err == nil {
+		if cli.dir, cli.err = os.MkdirTemp("", "devcontainer-test-"); cli.err == nil { //nolint:usetesting // of all tests
 			cli.err = Install(context.Background(), cli.dir, nil)
 		}
 	})
@@ -132,7 +132,7 @@ func (b *bench) run(res Result, script string) string {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	defer b.engine.Remove(ctx, id) //nolint:errcheck // the clean-up tries again
+	defer b.engine.Remove(ctx, id) // the clean-up tries again
 	if err := b.engine.Start(ctx, id); err != nil {
 		b.t.Fatal(err)
 	}
@@ -154,7 +154,7 @@ func (b *bench) unprivileged(res Result) {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	defer b.engine.Remove(ctx, id) //nolint:errcheck // the clean-up tries again
+	defer b.engine.Remove(ctx, id) // the clean-up tries again
 	out, err := exec.CommandContext(ctx, "docker", "inspect", "--format",
 		"{{.HostConfig.Privileged}} {{.HostConfig.CapDrop}} {{.HostConfig.CapAdd}} {{.HostConfig.SecurityOpt}} {{.HostConfig.NetworkMode}} {{.Config.User}} {{len .Mounts}} {{.HostConfig.Binds}} {{.HostConfig.PidMode}}", id).CombinedOutput()
 	if err != nil {

@@ -161,8 +161,10 @@ func TestFind(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []Found{
-		{defaultPath, "Main"}, {".devcontainer.json", "default"},
-		{".devcontainer/api/devcontainer.json", "api"}, {".devcontainer/web/devcontainer.json", "web"},
+		{defaultPath, "Main"},
+		{".devcontainer.json", "default"},
+		{".devcontainer/api/devcontainer.json", "api"},
+		{".devcontainer/web/devcontainer.json", "web"},
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("Find (-want +got):\n%s", d)
