@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strconv"
 	"strings"
 	"time"
 
@@ -224,7 +225,7 @@ func (e *Engine) Logs(ctx context.Context, id string, lines int) (string, error)
 	if _, err := e.ours(ctx, id); err != nil {
 		return "", err
 	}
-	r, err := e.api.ContainerLogs(ctx, id, container.LogsOptions{ShowStdout: true, ShowStderr: true, Tail: fmt.Sprint(lines)})
+	r, err := e.api.ContainerLogs(ctx, id, container.LogsOptions{ShowStdout: true, ShowStderr: true, Tail: strconv.Itoa(lines)})
 	if err != nil {
 		return "", wrap("reading the log of container "+id, err)
 	}

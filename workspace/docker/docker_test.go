@@ -617,7 +617,7 @@ func serve(t *testing.T, h http.HandlerFunc) *Engine {
 		t.Fatal(err)
 	}
 	srv := &http.Server{Handler: h}
-	go srv.Serve(l) //nolint:errcheck // ends with Close
+	go srv.Serve(l) // ends with Close
 	t.Cleanup(func() { srv.Close() })
 	e, err := Open(t.Context(), Config{Host: "unix://" + path})
 	if err != nil {
