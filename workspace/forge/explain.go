@@ -83,7 +83,7 @@ func answered(doing string, e *github.ErrorResponse) error {
 	case code == http.StatusNotFound:
 		out.Kind, out.Text = ErrNotFound, doing+": GitHub does not know it, or the token (GITHUB_TOKEN) may not see it"
 	case code == http.StatusUnprocessableEntity:
-		out.Kind, out.Text = invalid(doing, out.Out)
+		out.Text, out.Kind = invalid(doing, out.Out)
 	case code >= 500:
 		out.Kind, out.Text = ErrNetwork, fmt.Sprintf("%s: GitHub failed (%d); it can be tried again", doing, code)
 	default:
@@ -103,19 +103,19 @@ func lacking(head http.Header) string {
 	return ""
 }
 
-func invalid(doing, out string) (error, string) {
+func invalid(doing, out string) (text string, kind error) {
 	low := strings.ToLower(out)
 	switch {
 	case strings.Contains(low, "no commits between"):
-		return ErrNoCommits, doing + ": the branch has no commits that the base lacks"
+		return doing + ": the branch has no commits that the base lacks", ErrNoCommits
 	case strings.Contains(low, "field base"), strings.Contains(low, "field head"):
 		which := "base branch"
 		if strings.Contains(low, "field head") {
 			which = "task's branch"
 		}
-		return ErrNoBranch, doing + ": the " + which + " is not on GitHub"
+		return doing + ": the " + which + " is not on GitHub", ErrNoBranch
 	}
-	return ErrInvalid, doing + ": GitHub refused it: " + out
+	return doing + ": GitHub refused it: " + out, ErrInvalid
 }
 
 // words joins what GitHub said in its message and its list of errors.

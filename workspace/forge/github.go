@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -63,7 +62,7 @@ func NewGitHub(c Config) (*GitHub, error) {
 		return nil, fmt.Errorf("%s is not a repository of GitHub: it needs an owner and a name", c.URL)
 	}
 	if c.Logger == nil {
-		c.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
+		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	if c.HTTP == nil {
 		c.HTTP = http.DefaultTransport

@@ -1,6 +1,7 @@
 package forge
 
 import (
+	"errors"
 	"net/http"
 	"strings"
 	"testing"
@@ -198,10 +199,10 @@ func TestWhatGitHubRefuses(t *testing.T) {
 			if !strings.Contains(e.Error(), c.says) || strings.Contains(e.Error()+e.Detail(), token) {
 				t.Errorf("says %q (%q)", e.Error(), e.Detail())
 			}
-			if retry := c.want == ErrRateLimit || c.want == ErrNetwork; e.Retryable() != retry {
+			if retry := errors.Is(c.want, ErrRateLimit) || errors.Is(c.want, ErrNetwork); e.Retryable() != retry {
 				t.Errorf("retryable = %v", e.Retryable())
 			}
-			if c.want == ErrRateLimit && time.Until(e.Reset) < 10*time.Minute {
+			if errors.Is(c.want, ErrRateLimit) && time.Until(e.Reset) < 10*time.Minute {
 				t.Errorf("reset = %v", e.Reset)
 			}
 		})

@@ -85,19 +85,18 @@ type repo struct {
 }
 
 type pull struct {
-	id             int64
-	number         int
-	title, body    string
-	head, base     string
-	headSHA        string // fixed once closed
-	draft, closed  bool
-	author         string
-	merged         time.Time
-	mergeCommit    string
-	created        time.Time
-	updated        time.Time
-	reviews        []review
-	reviewsVersion int
+	id            int64
+	number        int
+	title, body   string
+	head, base    string
+	headSHA       string // fixed once closed
+	draft, closed bool
+	author        string
+	merged        time.Time
+	mergeCommit   string
+	created       time.Time
+	updated       time.Time
+	reviews       []review
 }
 
 type review struct {
@@ -259,7 +258,7 @@ func (s *Server) findLocked(name string) (*Token, error) {
 	}
 	t := s.tokens[name]
 	if t == nil || !t.Expires.IsZero() && time.Now().After(t.Expires) {
-		return nil, errors.New("Bad credentials")
+		return nil, errors.New("Bad credentials") //nolint:staticcheck // as GitHub says it
 	}
 	return t, nil
 }
@@ -303,7 +302,7 @@ func (s *Server) authorizeGit(name, token string, write bool) error {
 	case r == nil || !t.sees(r) || !t.may("contents", "read"):
 		return gittest.ErrHidden
 	case !t.may("contents", level):
-		return fmt.Errorf("Permission to %s denied to %s", name, t.Login)
+		return fmt.Errorf("Permission to %s denied to %s", name, t.Login) //nolint:staticcheck // as GitHub says it
 	}
 	return nil
 }
