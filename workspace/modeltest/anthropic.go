@@ -125,15 +125,18 @@ func (anthropic) whole(p *prompt, r reply) any {
 	if r.call != nil {
 		content = append(content, map[string]any{"type": "tool_use", "id": fresh("toolu_"), "name": r.call.tool.name, "input": r.call.args})
 	}
-	return map[string]any{"id": fresh("msg_"), "type": "message", "role": "assistant", "model": p.model, "content": content,
-		"stop_reason": anthropicStop(r), "stop_sequence": nil, "usage": anthropicUsage(p, r.tokens())}
+	return map[string]any{
+		"id": fresh("msg_"), "type": "message", "role": "assistant", "model": p.model, "content": content,
+		"stop_reason": anthropicStop(r), "stop_sequence": nil, "usage": anthropicUsage(p, r.tokens()),
+	}
 }
 
 func (anthropic) write(s *stream, p *prompt, r reply) {
 	s.begin("text/event-stream; charset=utf-8")
 	s.event("message_start", map[string]any{"type": "message_start", "message": map[string]any{
 		"id": fresh("msg_"), "type": "message", "role": "assistant", "model": p.model, "content": []any{},
-		"stop_reason": nil, "stop_sequence": nil, "usage": anthropicUsage(p, 1)}})
+		"stop_reason": nil, "stop_sequence": nil, "usage": anthropicUsage(p, 1),
+	}})
 	s.event("ping", map[string]any{"type": "ping"})
 	index := 0
 	block := func(start map[string]any, deltas func(send func(delta map[string]any)) bool) bool {
@@ -167,7 +170,9 @@ func (anthropic) write(s *stream, p *prompt, r reply) {
 			return true
 		})
 	}
-	s.event("message_delta", map[string]any{"type": "message_delta", "delta": map[string]any{"stop_reason": anthropicStop(r), "stop_sequence": nil},
-		"usage": map[string]any{"output_tokens": r.tokens()}})
+	s.event("message_delta", map[string]any{
+		"type": "message_delta", "delta": map[string]any{"stop_reason": anthropicStop(r), "stop_sequence": nil},
+		"usage": map[string]any{"output_tokens": r.tokens()},
+	})
 	s.event("message_stop", map[string]any{"type": "message_stop"})
 }

@@ -67,8 +67,10 @@ func (completions) parse(body []byte) (*prompt, error) {
 func (completions) fail(w responseWriter, f fault) { failOpenAI(w, f) }
 
 func completionsUsage(p *prompt, r reply) map[string]any {
-	return map[string]any{"prompt_tokens": p.tokens, "completion_tokens": r.tokens(), "total_tokens": p.tokens + r.tokens(),
-		"prompt_tokens_details": map[string]any{"cached_tokens": 0}}
+	return map[string]any{
+		"prompt_tokens": p.tokens, "completion_tokens": r.tokens(), "total_tokens": p.tokens + r.tokens(),
+		"prompt_tokens_details": map[string]any{"cached_tokens": 0},
+	}
 }
 
 func completionsStop(r reply) string {
@@ -83,8 +85,10 @@ func (completions) whole(p *prompt, r reply) any {
 	if c := r.call; c != nil {
 		msg["tool_calls"] = []any{map[string]any{"id": fresh("call_"), "type": "function", "function": map[string]any{"name": c.tool.name, "arguments": c.input()}}}
 	}
-	return map[string]any{"id": fresh("chatcmpl-"), "object": "chat.completion", "created": 1767225600, "model": p.model,
-		"choices": []any{map[string]any{"index": 0, "message": msg, "finish_reason": completionsStop(r)}}, "usage": completionsUsage(p, r)}
+	return map[string]any{
+		"id": fresh("chatcmpl-"), "object": "chat.completion", "created": 1767225600, "model": p.model,
+		"choices": []any{map[string]any{"index": 0, "message": msg, "finish_reason": completionsStop(r)}}, "usage": completionsUsage(p, r),
+	}
 }
 
 func (completions) write(s *stream, p *prompt, r reply) {
@@ -101,8 +105,10 @@ func (completions) write(s *stream, p *prompt, r reply) {
 		return
 	}
 	if c := r.call; c != nil {
-		delta(map[string]any{"tool_calls": []any{map[string]any{"index": 0, "id": fresh("call_"), "type": "function",
-			"function": map[string]any{"name": c.tool.name, "arguments": ""}}}}, nil)
+		delta(map[string]any{"tool_calls": []any{map[string]any{
+			"index": 0, "id": fresh("call_"), "type": "function",
+			"function": map[string]any{"name": c.tool.name, "arguments": ""},
+		}}}, nil)
 		for _, part := range pieces(c.input()) {
 			delta(map[string]any{"tool_calls": []any{map[string]any{"index": 0, "function": map[string]any{"arguments": part}}}}, nil)
 		}

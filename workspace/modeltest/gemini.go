@@ -113,8 +113,10 @@ func (gemini) chunk(p *prompt, id string, parts []any, out int64, finish bool) m
 	if finish {
 		c["finishReason"] = "STOP"
 	}
-	return map[string]any{"candidates": []any{c}, "modelVersion": p.model, "responseId": id,
-		"usageMetadata": map[string]any{"promptTokenCount": p.tokens, "candidatesTokenCount": out, "totalTokenCount": p.tokens + out}}
+	return map[string]any{
+		"candidates": []any{c}, "modelVersion": p.model, "responseId": id,
+		"usageMetadata": map[string]any{"promptTokenCount": p.tokens, "candidatesTokenCount": out, "totalTokenCount": p.tokens + out},
+	}
 }
 
 func (gemini) parts(r reply) []any {

@@ -224,8 +224,10 @@ func (a *API) models(w http.ResponseWriter, r *http.Request, path string, rec *R
 	}
 	rec.Kind = Models
 	one := func(id string) map[string]any {
-		return map[string]any{"id": id, "name": "models/" + id, "object": "model", "type": "model", "display_name": id, "displayName": id,
-			"created_at": "2026-01-01T00:00:00Z", "created": 1767225600, "owned_by": "modeltest"}
+		return map[string]any{
+			"id": id, "name": "models/" + id, "object": "model", "type": "model", "display_name": id, "displayName": id,
+			"created_at": "2026-01-01T00:00:00Z", "created": 1767225600, "owned_by": "modeltest",
+		}
 	}
 	if name = strings.Trim(name, "/"); name != "" {
 		writeJSON(w, http.StatusOK, one(name))

@@ -48,8 +48,6 @@ type wire struct {
 	read  func(body []byte) said
 }
 
-func j(v any) json.RawMessage { return json.RawMessage(mustJSON(v)) }
-
 type m = map[string]any
 
 var wires = []wire{
@@ -255,41 +253,94 @@ func TestScriptsInEveryDialect(t *testing.T) {
 		h    history
 		want said
 	}{
-		{"hello says a sentence", history{text: "please SCENARIO=hello", tools: all},
-			said{Text: "Hello from the scripted model. This is all I have to say."}},
-		{"no marker is a hello", history{text: "what is this?", tools: all},
-			said{Text: "Hello from the scripted model. This is all I have to say."}},
-		{"edit writes the file below the agent's folder", history{text: `SCENARIO=edit FILE=a.txt TEXT="some words"`, tools: all},
-			said{"I will write a.txt.", "Write", m{"file_path": "/work/repo/a.txt", "content": "some words\n"}}},
-		{"edit ends when the file is written", history{text: "SCENARIO=edit FILE=a.txt", tools: all, done: []done{{"Write", "ok", false}}},
-			said{Text: "I wrote a.txt."}},
-		{"edit of two files goes on with the second", history{text: "SCENARIO=edit FILE=a.txt,b.txt TEXT=x", tools: all, done: []done{{"Write", "ok", false}}},
-			said{"I will write b.txt.", "Write", m{"file_path": "/work/repo/b.txt", "content": "x\n"}}},
-		{"edit reads first when it must", history{text: "SCENARIO=edit FILE=a.txt", tools: all, done: []done{{"Write", "Error: file has not been read yet", true}}},
-			said{"It exists already: I read it first.", "Read", m{"file_path": "/work/repo/a.txt"}}},
-		{"edit stops when a person says no", history{text: "SCENARIO=edit FILE=a.txt", tools: all, done: []done{{"Write", "The user doesn't want to proceed", true}}},
-			said{Text: "The edit was refused."}},
-		{"edit without a write tool uses the shell", history{text: "SCENARIO=edit FILE=a.txt TEXT=x", tools: []string{"shell"}},
-			said{"I run a command.", "shell", m{"command": []any{"bash", "-lc", "printf '%s\\n' 'x' > 'a.txt'"}}}},
-		{"bash fills what the tool requires", history{text: `SCENARIO=bash CMD="make all"`, tools: all},
-			said{"I run a command.", "Bash", m{"command": "make all", "description": "the script needs it"}}},
-		{"bash tells what came out", history{text: "SCENARIO=bash", tools: all, done: []done{{"Bash", "42\n", false}}},
-			said{Text: "The command said: 42"}},
-		{"endless never ends", history{text: "SCENARIO=endless", tools: []string{"Bash"}, done: []done{{"Bash", "", false}, {"Bash", "", false}}},
-			said{"I run a command.", "Bash", m{"command": "true", "description": "the script needs it"}}},
-		{"ask uses the question tool", history{text: "SCENARIO=ask", tools: all},
-			said{"I need to know one thing.", "AskUserQuestion", m{"questions": []any{m{"question": "Which colour should the button have?", "header": "Colour", "multiSelect": false,
-				"options": []any{m{"label": "Red", "description": "Red it is"}, m{"label": "Blue", "description": "Blue it is"}}}}}}},
-		{"mcp calls the server's tool", history{text: "SCENARIO=mcp", tools: all},
-			said{"I use mcp__demo__echo.", "mcp__demo__echo", m{"text": "hello"}}},
-		{"plan mode is left with the plan", history{text: "Plan mode is active. SCENARIO=plan FILE=a.txt", tools: append(all, "ExitPlanMode")},
-			said{"Here is the plan.", "ExitPlanMode", m{"plan": "1. Look at the repository\n2. Write a.txt\n3. Check the result"}}},
-		{"a tool that is only named is fetched first", history{text: "Plan mode is active. The following deferred tools are now available:\nExitPlanMode\nX\n SCENARIO=plan", tools: append(all, "ToolSearch")},
-			said{"", "ToolSearch", m{"query": "select:ExitPlanMode"}}},
-		{"the plan's file is written before plan mode is left", history{text: "Plan mode is active. SCENARIO=plan, plan file: /home/a/.claude/plans/x.md", tools: append(all, "ExitPlanMode")},
-			said{"I write the plan down.", "Write", m{"file_path": "/home/a/.claude/plans/x.md", "content": "# Plan\n\n1. Look at the repository\n2. Write hello.txt\n3. Check the result\n"}}},
-		{"plan goes on after approval", history{text: "Plan mode is active. SCENARIO=plan FILE=a.txt TEXT=x", tools: append(all, "ExitPlanMode"), done: []done{{"ExitPlanMode", "approved", false}}},
-			said{"I will write a.txt.", "Write", m{"file_path": "/work/repo/a.txt", "content": "x\n"}}},
+		{
+			"hello says a sentence",
+			history{text: "please SCENARIO=hello", tools: all},
+			said{Text: "Hello from the scripted model. This is all I have to say."},
+		},
+		{
+			"no marker is a hello",
+			history{text: "what is this?", tools: all},
+			said{Text: "Hello from the scripted model. This is all I have to say."},
+		},
+		{
+			"edit writes the file below the agent's folder",
+			history{text: `SCENARIO=edit FILE=a.txt TEXT="some words"`, tools: all},
+			said{"I will write a.txt.", "Write", m{"file_path": "/work/repo/a.txt", "content": "some words\n"}},
+		},
+		{
+			"edit ends when the file is written",
+			history{text: "SCENARIO=edit FILE=a.txt", tools: all, done: []done{{"Write", "ok", false}}},
+			said{Text: "I wrote a.txt."},
+		},
+		{
+			"edit of two files goes on with the second",
+			history{text: "SCENARIO=edit FILE=a.txt,b.txt TEXT=x", tools: all, done: []done{{"Write", "ok", false}}},
+			said{"I will write b.txt.", "Write", m{"file_path": "/work/repo/b.txt", "content": "x\n"}},
+		},
+		{
+			"edit reads first when it must",
+			history{text: "SCENARIO=edit FILE=a.txt", tools: all, done: []done{{"Write", "Error: file has not been read yet", true}}},
+			said{"It exists already: I read it first.", "Read", m{"file_path": "/work/repo/a.txt"}},
+		},
+		{
+			"edit stops when a person says no",
+			history{text: "SCENARIO=edit FILE=a.txt", tools: all, done: []done{{"Write", "The user doesn't want to proceed", true}}},
+			said{Text: "The edit was refused."},
+		},
+		{
+			"edit without a write tool uses the shell",
+			history{text: "SCENARIO=edit FILE=a.txt TEXT=x", tools: []string{"shell"}},
+			said{"I run a command.", "shell", m{"command": []any{"bash", "-lc", "printf '%s\\n' 'x' > 'a.txt'"}}},
+		},
+		{
+			"bash fills what the tool requires",
+			history{text: `SCENARIO=bash CMD="make all"`, tools: all},
+			said{"I run a command.", "Bash", m{"command": "make all", "description": "the script needs it"}},
+		},
+		{
+			"bash tells what came out",
+			history{text: "SCENARIO=bash", tools: all, done: []done{{"Bash", "42\n", false}}},
+			said{Text: "The command said: 42"},
+		},
+		{
+			"endless never ends",
+			history{text: "SCENARIO=endless", tools: []string{"Bash"}, done: []done{{"Bash", "", false}, {"Bash", "", false}}},
+			said{"I run a command.", "Bash", m{"command": "true", "description": "the script needs it"}},
+		},
+		{
+			"ask uses the question tool",
+			history{text: "SCENARIO=ask", tools: all},
+			said{"I need to know one thing.", "AskUserQuestion", m{"questions": []any{m{
+				"question": "Which colour should the button have?", "header": "Colour", "multiSelect": false,
+				"options": []any{m{"label": "Red", "description": "Red it is"}, m{"label": "Blue", "description": "Blue it is"}},
+			}}}},
+		},
+		{
+			"mcp calls the server's tool",
+			history{text: "SCENARIO=mcp", tools: all},
+			said{"I use mcp__demo__echo.", "mcp__demo__echo", m{"text": "hello"}},
+		},
+		{
+			"plan mode is left with the plan",
+			history{text: "Plan mode is active. SCENARIO=plan FILE=a.txt", tools: append(all, "ExitPlanMode")},
+			said{"Here is the plan.", "ExitPlanMode", m{"plan": "1. Look at the repository\n2. Write a.txt\n3. Check the result"}},
+		},
+		{
+			"a tool that is only named is fetched first",
+			history{text: "Plan mode is active. The following deferred tools are now available:\nExitPlanMode\nX\n SCENARIO=plan", tools: append(all, "ToolSearch")},
+			said{"", "ToolSearch", m{"query": "select:ExitPlanMode"}},
+		},
+		{
+			"the plan's file is written before plan mode is left",
+			history{text: "Plan mode is active. SCENARIO=plan, plan file: /home/a/.claude/plans/x.md", tools: append(all, "ExitPlanMode")},
+			said{"I write the plan down.", "Write", m{"file_path": "/home/a/.claude/plans/x.md", "content": "# Plan\n\n1. Look at the repository\n2. Write hello.txt\n3. Check the result\n"}},
+		},
+		{
+			"plan goes on after approval",
+			history{text: "Plan mode is active. SCENARIO=plan FILE=a.txt TEXT=x", tools: append(all, "ExitPlanMode"), done: []done{{"ExitPlanMode", "approved", false}}},
+			said{"I will write a.txt.", "Write", m{"file_path": "/work/repo/a.txt", "content": "x\n"}},
+		},
 	}
 	for _, w := range wires {
 		for _, tc := range cases {
@@ -383,8 +434,10 @@ func TestWhatAgentsSendUnasked(t *testing.T) {
 		t.Fatal(err)
 	}
 	res.Body.Close()
-	title := m{"model": "x", "system": "Generate a concise title", "messages": []any{m{"role": "user", "content": "SCENARIO=edit FILE=a"}},
-		"output_config": m{"format": m{"type": "json_schema", "schema": m{"type": "object", "properties": m{"title": m{"type": "string"}}}}}}
+	title := m{
+		"model": "x", "system": "Generate a concise title", "messages": []any{m{"role": "user", "content": "SCENARIO=edit FILE=a"}},
+		"output_config": m{"format": m{"type": "json_schema", "schema": m{"type": "object", "properties": m{"title": m{"type": "string"}}}}},
+	}
 	_, titled := post(t, t.Context(), s.URL+"/v1/messages", "k", title)
 	_, counted := post(t, t.Context(), s.URL+"/v1/messages/count_tokens", "k", title)
 	_, judged := post(t, t.Context(), s.URL+"/v1/messages", "k", m{"model": "x", "system": "Answer <block>yes</block> or <block>no</block>", "messages": []any{m{"role": "user", "content": "rm -rf"}}})

@@ -126,8 +126,10 @@ func failOpenAI(w responseWriter, f fault) {
 func (responses) items(r reply) []map[string]any {
 	var out []map[string]any
 	if r.text != "" {
-		out = append(out, map[string]any{"id": fresh("msg_"), "type": "message", "role": "assistant", "status": "completed",
-			"content": []any{map[string]any{"type": "output_text", "text": r.text, "annotations": []any{}}}})
+		out = append(out, map[string]any{
+			"id": fresh("msg_"), "type": "message", "role": "assistant", "status": "completed",
+			"content": []any{map[string]any{"type": "output_text", "text": r.text, "annotations": []any{}}},
+		})
 	}
 	if c := r.call; c != nil && c.tool.freeform {
 		out = append(out, map[string]any{"id": fresh("ctc_"), "type": "custom_tool_call", "status": "completed", "call_id": fresh("call_"), "name": c.tool.name, "input": c.text})
@@ -141,11 +143,15 @@ func (responses) items(r reply) []map[string]any {
 }
 
 func (responses) response(id string, p *prompt, status string, output any, out int64) map[string]any {
-	res := map[string]any{"id": id, "object": "response", "created_at": 1767225600, "status": status, "model": p.model, "output": output,
-		"parallel_tool_calls": false, "error": nil, "incomplete_details": nil, "usage": nil}
+	res := map[string]any{
+		"id": id, "object": "response", "created_at": 1767225600, "status": status, "model": p.model, "output": output,
+		"parallel_tool_calls": false, "error": nil, "incomplete_details": nil, "usage": nil,
+	}
 	if status == "completed" {
-		res["usage"] = map[string]any{"input_tokens": p.tokens, "input_tokens_details": map[string]any{"cached_tokens": 0},
-			"output_tokens": out, "output_tokens_details": map[string]any{"reasoning_tokens": 0}, "total_tokens": p.tokens + out}
+		res["usage"] = map[string]any{
+			"input_tokens": p.tokens, "input_tokens_details": map[string]any{"cached_tokens": 0},
+			"output_tokens": out, "output_tokens_details": map[string]any{"reasoning_tokens": 0}, "total_tokens": p.tokens + out,
+		}
 	}
 	return res
 }
