@@ -259,8 +259,10 @@ func TestAgentEnds(t *testing.T) {
 func TestEnvironment(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	r.start(Spec{ID: "e", Path: "sh", Args: []string{"-c", `echo "$HOME|$USER|$A|$SAMNODE_RUN|$PWD"`},
-		Env: []string{"A=1", "A=2"}, Dir: os.TempDir()})
+	r.start(Spec{
+		ID: "e", Path: "sh", Args: []string{"-c", `echo "$HOME|$USER|$A|$SAMNODE_RUN|$PWD"`},
+		Env: []string{"A=1", "A=2"}, Dir: os.TempDir(),
+	})
 	want := r.config.Home + "|agent|2|1|" + os.TempDir()
 	if got := of(r.until(1, exited), Out)[0]; got != want {
 		t.Errorf("environment = %q, want %q", got, want)

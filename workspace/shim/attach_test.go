@@ -76,8 +76,10 @@ func TestExec(t *testing.T) {
 		var out lockedBuffer
 		done := make(chan error, 1)
 		go func() {
-			_, err := r.Exec(ctx, ExecSpec{Args: []string{"sh", "-c", "trap '' TERM; (setsid sleep 600 & echo $!; wait) & echo $$; wait; sleep 600"},
-				Stdin: neverEnding{}, Stdout: &out})
+			_, err := r.Exec(ctx, ExecSpec{
+				Args:  []string{"sh", "-c", "trap '' TERM; (setsid sleep 600 & echo $!; wait) & echo $$; wait; sleep 600"},
+				Stdin: neverEnding{}, Stdout: &out,
+			})
 			done <- err
 		}()
 		var pids []int
@@ -323,7 +325,7 @@ func TestForwardAndDial(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 100 {
 		wg.Go(func() {
-			c, err := r.Client.Dial(t.Context(), port) // through the shim to its own forwarder, and on to the socket
+			c, err := r.Dial(t.Context(), port) // through the shim to its own forwarder, and on to the socket
 			if err != nil {
 				t.Error(err)
 				return
@@ -343,7 +345,7 @@ func TestForwardAndDial(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if _, err := r.Client.Dial(t.Context(), freePort(t)); err == nil {
+	if _, err := r.Dial(t.Context(), freePort(t)); err == nil {
 		t.Error("dialling a closed port succeeded")
 	}
 }

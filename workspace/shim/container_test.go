@@ -204,8 +204,10 @@ func (b *box) docker(args ...string) string {
 
 func (b *box) start() {
 	b.t.Helper()
-	config, err := json.Marshal(Config{Socket: "/run/samnode/shim.sock", Journal: "/workspaces/",
-		Forward: []Forward{{Listen: "127.0.0.1:7101", Socket: "/run/samnode/model.sock"}}, Home: "/workspaces", Grace: 2 * time.Second})
+	config, err := json.Marshal(Config{
+		Socket: "/run/samnode/shim.sock", Journal: "/workspaces/",
+		Forward: []Forward{{Listen: "127.0.0.1:7101", Socket: "/run/samnode/model.sock"}}, Home: "/workspaces", Grace: 2 * time.Second,
+	})
 	if err != nil {
 		b.t.Fatal(err)
 	}

@@ -25,7 +25,7 @@ type forwards struct {
 func forwardAll(all []Forward, log *slog.Logger) (*forwards, error) {
 	fs := &forwards{open: map[net.Conn]bool{}}
 	for _, f := range all {
-		l, err := net.Listen("tcp", f.Listen)
+		l, err := net.Listen("tcp", f.Listen) //nolint:noctx // waits for nobody
 		if err != nil {
 			fs.Close()
 			return nil, fmt.Errorf("listening for %s: %w", f.Socket, err)
@@ -63,7 +63,7 @@ func (fs *forwards) accept(l net.Listener, f Forward, log *slog.Logger) {
 		}
 		fs.conns.Go(func() {
 			defer c.Close()
-			to, err := net.DialTimeout("unix", f.Socket, dialTimeout)
+			to, err := net.DialTimeout("unix", f.Socket, dialTimeout) //nolint:noctx // ends by itself
 			if err != nil {
 				log.Warn("forwarding", "listen", f.Listen, "err", err)
 				return

@@ -41,8 +41,10 @@ func fill(t testing.TB, path string, n int) []Record {
 	j, s, _ := openTestJournal(t, path)
 	var recs []Record
 	for i := range n {
-		r := Record{Seq: s.last + uint64(i) + 1, At: time.Unix(1, int64(i)).UTC(), Dir: dirs[i%3], Run: i / 10,
-			Data: bytes.Repeat([]byte{byte(i)}, i%300)}
+		r := Record{
+			Seq: s.last + uint64(i) + 1, At: time.Unix(1, int64(i)).UTC(), Dir: dirs[i%3], Run: i / 10,
+			Data: bytes.Repeat([]byte{byte(i)}, i%300),
+		}
 		if r.Dir == In {
 			r.ID = fmt.Sprint("id-", r.Seq)
 		}

@@ -81,7 +81,7 @@ func agentProcess(args []string) {
 	case "eat": // all the memory there is
 		var all [][]byte
 		for {
-			all = append(all, bytes.Repeat([]byte("m"), 1<<20))
+			all = append(all, bytes.Repeat([]byte("m"), 1<<20)) //nolint:staticcheck // kept from the collector
 		}
 	case "hello": // call the shim at the socket args[1]
 		_, err := Dial(context.Background(), args[1])
@@ -120,7 +120,7 @@ func newRig(t testing.TB, forward ...Forward) *rig {
 // shortTempDir is t.TempDir for socket paths, which may have 107 bytes only.
 func shortTempDir(t testing.TB) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "shim")
+	dir, err := os.MkdirTemp("", "shim") //nolint:usetesting // its paths are too long
 	if err != nil {
 		t.Fatal(err)
 	}

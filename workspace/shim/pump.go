@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"os"
 	"sync/atomic"
 	"time"
@@ -133,7 +134,7 @@ func (p *pump) readLine(r *bufio.Reader) (Record, error) {
 		}
 		total += int64(len(part))
 		rec.Data = append(rec.Data, part[:min(len(part), p.max-len(rec.Data))]...)
-		if err == bufio.ErrBufferFull {
+		if errors.Is(err, bufio.ErrBufferFull) {
 			continue
 		}
 		if total > int64(len(rec.Data)) {

@@ -52,6 +52,7 @@ func (s *found) add(r Record, off, end int64) {
 		case n.Event == EventExited && r.Run == s.run:
 			s.open = false
 		}
+	case Out, Stderr: // tell nothing of runs and ids
 	}
 }
 

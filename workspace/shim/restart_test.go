@@ -65,8 +65,10 @@ func TestShimIsKilled(t *testing.T) {
 	r := newRig(t)
 	var read []Record
 	for life := range 5 {
-		run := r.start(Spec{ID: fmt.Sprint("life", life), Path: "sh",
-			Args: []string{"-c", `read -r l; echo "got $l"; exec "$0" agent-process burst 1000000`, os.Args[0]}})
+		run := r.start(Spec{
+			ID: fmt.Sprint("life", life), Path: "sh",
+			Args: []string{"-c", `read -r l; echo "got $l"; exec "$0" agent-process burst 1000000`, os.Args[0]},
+		})
 		if run != life+1 {
 			t.Errorf("life %d is run %d", life, run)
 		}

@@ -66,8 +66,10 @@ func (ts *terminals) list() []TerminalInfo {
 func (t *terminal) info() TerminalInfo {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return TerminalInfo{ID: t.id, Name: t.name, PID: t.proc.pid, Started: t.started,
-		Rows: t.rows, Cols: t.cols, Attached: t.screen.watchers()}
+	return TerminalInfo{
+		ID: t.id, Name: t.name, PID: t.proc.pid, Started: t.started,
+		Rows: t.rows, Cols: t.cols, Attached: t.screen.watchers(),
+	}
 }
 
 func (ts *terminals) get(id string) (*terminal, error) {
@@ -141,8 +143,10 @@ func (ts *terminals) makeLocked(spec TerminalSpec, c command) (*terminal, error)
 		return nil, fmt.Errorf("making a terminal: %w", err)
 	}
 	defer theirs.Close()
-	t := &terminal{id: spec.ID, name: firstOf(spec.Name, spec.ID), pty: ours,
-		started: time.Now().UTC(), screen: newScreen(), ended: make(chan struct{})}
+	t := &terminal{
+		id: spec.ID, name: firstOf(spec.Name, spec.ID), pty: ours,
+		started: time.Now().UTC(), screen: newScreen(), ended: make(chan struct{}),
+	}
 	if err := t.resize(cmp.Or(spec.Rows, 24), cmp.Or(spec.Cols, 80)); err != nil {
 		ours.Close()
 		return nil, err
@@ -202,8 +206,10 @@ func (s *server) terminal(ctx context.Context, c *net.UnixConn, w *frameWriter, 
 	if len(args) == 0 {
 		args = []string{"-" + s.config.Shell[strings.LastIndexByte(s.config.Shell, '/')+1:]} // a login shell
 	}
-	cmd := command{args: args, dir: firstOf(spec.Dir, s.config.Home),
-		env: s.env(append([]string{"TERM=xterm-256color", "COLORTERM=truecolor"}, spec.Env...))}
+	cmd := command{
+		args: args, dir: firstOf(spec.Dir, s.config.Home),
+		env: s.env(append([]string{"TERM=xterm-256color", "COLORTERM=truecolor"}, spec.Env...)),
+	}
 	if len(spec.Args) == 0 {
 		cmd.path = s.config.Shell
 	}
