@@ -27,7 +27,7 @@ func (j *job) execute(call string, b block) (int, error) {
 		return 0, fmt.Errorf("making a pipe: %w", err)
 	}
 	defer r.Close()
-	cmd := exec.Command(shell(b.shell), "-e", "-c", b.code)
+	cmd := exec.Command(shell(b.shell), "-e", "-c", b.code) //nolint:noctx // wait ends the whole group
 	cmd.Dir, cmd.Stdout, cmd.Stderr = j.v.Cwd, w, w
 	cmd.Env = append(os.Environ(), j.env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
