@@ -37,6 +37,7 @@ func (n *run) startContainer(ctx context.Context, image string) error {
 			"--forward", modelAddr + "=" + inBroker + "/model.sock",
 			"--forward", gitAddr + "=" + inBroker + "/git.sock",
 			"--forward", egressAddr + "=" + inBroker + "/egress.sock"},
+		Env: n.devEnv, // also what a later node finds, which attaches without having built
 		Dir: inWorkspaces, Volume: n.volume(), Home: n.home(),
 		Binds: []docker.Bind{
 			{Host: n.r.c.Binary, Container: inBinary, ReadOnly: true},

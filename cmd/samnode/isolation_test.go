@@ -349,3 +349,24 @@ func (n *testNode) secret(name, value string) {
 		n.t.Fatalf("secret set exits with %d: %s", code, out.String())
 	}
 }
+
+// TestDevContainerOutlivesTheNode: a node that was killed attaches to the
+// workspace, and a new agent there has the dev container's environment, too.
+func TestDevContainerOutlivesTheNode(t *testing.T) {
+	needDocker(t)
+	t.Parallel()
+	n := newNode(t)
+	repo := localRepo(t, map[string]string{".devcontainer.json": `{"image": "` + defaultImage + `", "containerEnv": {"FROM_DEV": "dev"}, "remoteEnv": {"TOO": "${containerEnv:FROM_DEV}-too"}}`})
+	must[chat.Project](n, "project", "add", "app", "--repo", repo, "--mode", "everything")
+	v := n.runIdle("app", sh(`echo "first $FROM_DEV $TOO"`))
+	n.kill()
+	n.start()
+	n.cli("task", "say", string(v.ID), "--wait", sh("kill -9 $PPID; sleep 60")) // how that ends is another test's
+	n.until(v.ID, "asking what became of the turn", func(v taskView) bool { return v.State == chat.NeedsYou && len(v.Asks) == 1 })
+	must[taskView](n, "task", "answer", string(v.ID), "discard")
+	n.cli("task", "say", string(v.ID), "--wait", sh(`echo "third $FROM_DEV $TOO"`))
+	n.until(v.ID, "idle", func(v taskView) bool { return v.State == chat.Idle && rests(v.Task) })
+	if out := printed(n.latest(v.ID)); !strings.Contains(out, "first dev dev-too") || !strings.Contains(out, "third dev dev-too") {
+		t.Errorf("printed %q\n%s", out, strings.Join(notes(n.latest(v.ID)), "\n"))
+	}
+}
