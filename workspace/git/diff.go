@@ -98,7 +98,7 @@ func (r *Repo) Diff(ctx context.Context, base, head string, o DiffOptions) ([]Fi
 	p.full = func() { cancel(errFull) }
 	args := append(diffArgs(o), "-p", "--no-color", "--no-prefix", "--full-index", "-U"+strconv.Itoa(contextLines(o)))
 	args = append(append(args, from, to, "--"), o.Paths...)
-	if _, err := r.stream(ctx, "comparing", command{args: args}, p); err != nil && context.Cause(ctx) != errFull {
+	if _, err := r.stream(ctx, "comparing", command{args: args}, p); err != nil && !errors.Is(context.Cause(ctx), errFull) {
 		return nil, err
 	}
 	p.end()

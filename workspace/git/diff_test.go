@@ -54,9 +54,15 @@ func TestDiffOfABranch(t *testing.T) {
 		{Path: "edit.txt", Status: Modified, OldMode: "100644", NewMode: "100644", Added: 2, Removed: 1, Hunks: []Hunk{{
 			OldStart: 12, OldLines: 7, NewStart: 12, NewLines: 8, Section: "line 11",
 			Lines: []Line{
-				{Op: ' ', Old: 12, New: 12, Text: "line 12"}, {Op: ' ', Old: 13, New: 13, Text: "line 13"}, {Op: ' ', Old: 14, New: 14, Text: "line 14"},
-				{Op: '-', Old: 15, Text: "line 15"}, {Op: '+', New: 15, Text: "line fifteen"}, {Op: '+', New: 16, Text: "and more"},
-				{Op: ' ', Old: 16, New: 17, Text: "line 16"}, {Op: ' ', Old: 17, New: 18, Text: "line 17"}, {Op: ' ', Old: 18, New: 19, Text: "line 18"},
+				{Op: ' ', Old: 12, New: 12, Text: "line 12"},
+				{Op: ' ', Old: 13, New: 13, Text: "line 13"},
+				{Op: ' ', Old: 14, New: 14, Text: "line 14"},
+				{Op: '-', Old: 15, Text: "line 15"},
+				{Op: '+', New: 15, Text: "line fifteen"},
+				{Op: '+', New: 16, Text: "and more"},
+				{Op: ' ', Old: 16, New: 17, Text: "line 16"},
+				{Op: ' ', Old: 17, New: 18, Text: "line 17"},
+				{Op: ' ', Old: 18, New: 19, Text: "line 18"},
 			},
 		}}},
 		{Path: "gone.txt", Status: Deleted, OldMode: "100644", NewMode: "000000", Removed: 1, Hunks: []Hunk{{
@@ -65,8 +71,10 @@ func TestDiffOfABranch(t *testing.T) {
 		{Path: "moved.txt", OldPath: "move.txt", Status: Renamed, OldMode: "100644", NewMode: "100644"},
 		{Path: "new.txt", Status: Added, OldMode: "000000", NewMode: "100644", Added: 4, Hunks: []Hunk{{
 			NewStart: 1, NewLines: 4, Lines: []Line{
-				{Op: '+', New: 1, Text: "@@ -1 +1 @@"}, {Op: '+', New: 2, Text: "diff --git a/x b/x"},
-				{Op: '+', New: 3, Text: "--- a/x"}, {Op: '+', New: 4, Text: "+++ b/x", NoEOL: true},
+				{Op: '+', New: 1, Text: "@@ -1 +1 @@"},
+				{Op: '+', New: 2, Text: "diff --git a/x b/x"},
+				{Op: '+', New: 3, Text: "--- a/x"},
+				{Op: '+', New: 4, Text: "+++ b/x", NoEOL: true},
 			},
 		}}},
 	}

@@ -42,7 +42,7 @@ func (e *Error) Detail() string { return e.Out }
 // changing anything.
 func (e *Error) Retryable() bool {
 	switch e.Kind {
-	case ErrNetwork, ErrMoved, ErrDiskFull, ErrBroken:
+	case ErrNetwork, ErrMoved, ErrDiskFull, ErrBroken: //nolint:errorlint // a kind is never wrapped
 		return true
 	}
 	return false
@@ -78,20 +78,20 @@ func (r *Repo) classify(doing, out string) *Error {
 func (r *Repo) sentence(kind error, doing, out string) string {
 	u := r.remote.url
 	switch kind {
-	case ErrNotFound:
+	case ErrNotFound: //nolint:errorlint // a kind is never wrapped
 		return fmt.Sprintf("%s: %s was not found, or its credentials may not see it; check the URL and the project's secrets (%s)", doing, u, r.secret())
 	case ErrAccess:
 		return fmt.Sprintf("%s: %s refused the credentials; check the project's secrets (%s)", doing, u, r.secret())
 	case ErrNetwork:
 		return fmt.Sprintf("%s: the connection to %s failed or was cut; it can be tried again", doing, u)
 	case ErrDiskFull:
-		return fmt.Sprintf("%s: the disk of this machine is full", doing)
+		return doing + ": the disk of this machine is full"
 	case ErrMoved:
-		return fmt.Sprintf("%s: the remote has newer commits; nothing was overwritten", doing)
+		return doing + ": the remote has newer commits; nothing was overwritten"
 	case ErrRejected:
 		return fmt.Sprintf("%s: the remote rejected it: %s", doing, rejection(out))
 	case ErrNoBranch:
-		return fmt.Sprintf("%s: the remote has no such branch", doing)
+		return doing + ": the remote has no such branch"
 	}
 	return fmt.Sprintf("%s: git failed: %s", doing, lastLines(out, 1))
 }

@@ -18,7 +18,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -73,7 +72,7 @@ func Open(c Config) (*Mirrors, error) {
 		return nil, errors.New("git: no folder for the mirrors")
 	}
 	if c.Logger == nil {
-		c.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
+		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	if c.Git == "" {
 		c.Git = "git"
@@ -89,7 +88,7 @@ func Open(c Config) (*Mirrors, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("making the folder of the mirrors: %w", err)
 	}
-	out, err := exec.Command(c.Git, "version").Output()
+	out, err := exec.Command(c.Git, "version").Output() //nolint:noctx // answers at once
 	if err != nil {
 		return nil, fmt.Errorf("git is needed, version %d.%d or newer: %w", minMajor, minMinor, err)
 	}

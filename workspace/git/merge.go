@@ -238,7 +238,7 @@ func (r *Repo) pick(ctx context.Context, m MergeSpec, commit, on string) (string
 		return "", err
 	}
 	tree, err := r.mergeTree(ctx, stand, commit, m.Base)
-	if conflict, ok := errors.AsType[*Error](err); ok && conflict.Kind == ErrConflict {
+	if conflict, ok := errors.AsType[*Error](err); ok && errors.Is(conflict, ErrConflict) {
 		subject, _, _ := strings.Cut(f[4], "\n")
 		conflict.Text = fmt.Sprintf("commit %s (%s) conflicts in %s", short(commit), strings.ToValidUTF8(subject, "\ufffd"), conflictNames(conflict.Files))
 	}

@@ -72,7 +72,7 @@ func (r *Repo) pushLocked(ctx context.Context, a *Auth, u upload) error {
 	}
 	args = append(args, "--end-of-options", r.remote.url, u.commit+":"+ref)
 	res, err := r.run(ctx, "pushing "+u.branch, command{args: args, auth: a, line: u.say})
-	if failed, ok := errors.AsType[*Error](err); ok && failed.Kind != ErrNetwork {
+	if failed, ok := errors.AsType[*Error](err); ok && !errors.Is(failed, ErrNetwork) {
 		// The reason is in the porcelain lines, the hook's words on stderr.
 		return r.classify("pushing "+u.branch, string(res.out)+res.stderr)
 	}

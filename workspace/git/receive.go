@@ -103,7 +103,7 @@ func (s *service) judge(p pushRequest) map[string]string {
 	verdicts := map[string]string{}
 	mine := "refs/heads/" + s.a.Branch
 	for _, u := range p.updates {
-		why := ""
+		var why string
 		switch stale := s.alive(); {
 		case stale != nil:
 			why = stale.Error()
@@ -216,7 +216,7 @@ func (s *service) check(ctx context.Context, u update, up *upload) error {
 		return err
 	}
 	if strings.TrimSpace(string(kind.out)) != "commit" {
-		return fmt.Errorf("a branch must be a commit")
+		return errors.New("a branch must be a commit")
 	}
 	tip, err := s.r.lookup(ctx, "refs/heads/"+s.a.Branch)
 	if err != nil || tip == "" {

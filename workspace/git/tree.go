@@ -3,6 +3,7 @@ package git
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -121,7 +122,7 @@ func (r *Repo) blob(ctx context.Context, id string, limit int64) ([]byte, error)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	w := &capped{limit: limit, full: func() { cancel(errFull) }}
-	if _, err := r.stream(ctx, "reading a file", command{args: []string{"cat-file", "blob", id}}, w); err != nil && context.Cause(ctx) != errFull {
+	if _, err := r.stream(ctx, "reading a file", command{args: []string{"cat-file", "blob", id}}, w); err != nil && !errors.Is(context.Cause(ctx), errFull) {
 		return nil, err
 	}
 	return w.buf, nil

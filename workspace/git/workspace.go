@@ -2,7 +2,7 @@ package git
 
 import (
 	_ "embed"
-	"fmt"
+	"errors"
 	"strconv"
 	"strings"
 )
@@ -82,7 +82,7 @@ func ParsePrepared(out string) (Prepared, error) {
 		return p, &Error{Kind: v.kind(), Text: why, Out: lastLines(out, 20)}
 	}
 	if p.State == "" {
-		return p, fmt.Errorf("preparing the working copy: it ended without saying how")
+		return p, errors.New("preparing the working copy: it ended without saying how")
 	}
 	return p, nil
 }
@@ -120,7 +120,7 @@ func ParseSaved(out string) (Saved, error) {
 		return s, &Error{Kind: v.kind(), Text: why, Out: lastLines(out, 20)}
 	}
 	if v.last["done"] == "" {
-		return s, fmt.Errorf("saving the work: it ended without saying how")
+		return s, errors.New("saving the work: it ended without saying how")
 	}
 	return s, nil
 }

@@ -49,7 +49,7 @@ type grant struct {
 // Errors of Authorize that choose the answer. Any other error is a 403.
 var (
 	ErrNoAuth = errors.New("authentication required") // 401
-	ErrHidden = errors.New("Repository not found.")   // 404, as hosts say it of what one may not see
+	ErrHidden = errors.New("Repository not found.")   //nolint:revive,staticcheck // 404, as hosts say it of what one may not see
 )
 
 // Start serves until the test ends.
