@@ -56,6 +56,15 @@ func (p *tab) at(path string) {
 // terminalText is what the terminal shows.
 const terminalText = `(document.querySelector("#term .xterm-rows")?.innerText || "").replaceAll("\u00a0", " ")`
 
+// needTerminal skips where the build has no xterm.js, as the page says.
+func (p *tab) needTerminal() {
+	p.t.Helper()
+	if script[bool](p, `!document.querySelector("#term")`) {
+		p.shows(".panel", "scripts/assets")
+		p.t.Skip("needs xterm.js in ui/static/vendor: run scripts/assets, which brings it from npm")
+	}
+}
+
 func TestBrowserTerminal(t *testing.T) {
 	needDocker(t)
 	t.Parallel()
@@ -64,10 +73,7 @@ func TestBrowserTerminal(t *testing.T) {
 	task := must[taskView](n, "task", "run", "--project", "greeter", "--wait", block("Look around", "ls")).ID
 	p := newTab(t, n)
 	p.open("/t/" + string(task) + "/terminal")
-	if script[string](p, `document.querySelector("#term")?.dataset.xterm ?? "none"`) == "" {
-		p.shows(".panel", "scripts/assets")
-		t.Skip("needs xterm.js: run scripts/assets, which brings it from npm")
-	}
+	p.needTerminal()
 	p.wait(terminalText + `.includes("$")`)
 	p.enter("echo sum=$((40+2)); KEPT=here")
 	p.wait(terminalText + `.includes("sum=42")`)

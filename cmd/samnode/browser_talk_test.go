@@ -52,6 +52,7 @@ func TestBrowserQueueAndStop(t *testing.T) {
 
 	// The turn ends, and the follow-up that was left is the next one.
 	p.open("/t/" + string(task) + "/terminal")
+	p.needTerminal()
 	p.wait(terminalText + `.includes("$")`)
 	p.enter("touch go")
 	p.open("/t/" + string(task))
