@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"slices"
 	"strconv"
@@ -154,5 +155,28 @@ func TestJournalOfAnotherLife(t *testing.T) {
 	err := r.Records(t.Context(), 1000, func([]Record) error { return errEnough })
 	if !errors.Is(err, ErrAhead) {
 		t.Errorf("Records beyond the end = %v, want ErrAhead", err)
+	}
+}
+
+// A journal whose container is gone for good gets its end once, and is closed
+// to nobody who lives.
+func TestBury(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.sh("a", "echo last words; sleep 600")
+	r.until(1, line("last words"))
+	if err := Bury(t.Context(), r.journal(), slog.New(slog.DiscardHandler)); err == nil {
+		t.Error("the journal of a live shim was buried")
+	}
+	r.kill()
+	for range 2 {
+		if err := Bury(t.Context(), r.journal(), slog.New(slog.DiscardHandler)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all := readAll(t, r.journal(), 1)
+	checkDense(t, all, 1)
+	if n := len(notes(all, EventExited)); n != 1 || !exited(all[len(all)-1]) {
+		t.Errorf("%d ends in %d records, the last is %+v; want one at the end", n, len(all), all[len(all)-1])
 	}
 }
