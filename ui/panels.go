@@ -183,6 +183,14 @@ type portsView struct {
 	Problem string
 }
 
+// ssh is the command into the task's workspace, while there are both.
+func (s *Server) ssh(t chat.Task) string {
+	if s.SSH == nil || t.Lease == nil {
+		return ""
+	}
+	return s.SSH(t)
+}
+
 func forward(ssh string, port int) string {
 	n := strconv.Itoa(port)
 	return strings.Replace(ssh, "ssh ", "ssh -L "+n+":localhost:"+n+" ", 1)
@@ -200,7 +208,7 @@ func (s *Server) taskPorts(w http.ResponseWriter, r *http.Request) error {
 	case t.Lease == nil:
 		v.Problem = "No workspace is alive."
 	default:
-		v.SSH = "ssh " + string(t.ID) + "@" + string(t.Lease.Node)
+		v.SSH = s.ssh(t)
 		if v.Ports, err = s.Ports(r.Context(), t.ID); err != nil {
 			v.Problem = s.words(r, err)
 		}

@@ -450,7 +450,7 @@ func terminalPanel(f frame, v terminalView) templ.Component {
 				return templ_7745c5c3_Err
 			}
 		} else {
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 47, "<noscript><p class=\"note needs\">A terminal in the page needs JavaScript. Use ssh instead.</p></noscript><div id=\"term\" data-url=\"")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 47, "<noscript><p class=\"note needs\">A terminal in the page needs JavaScript.</p></noscript><div id=\"term\" data-url=\"")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}

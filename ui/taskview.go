@@ -71,7 +71,8 @@ const itemsPerPage = 50
 func (s *Server) regions(t chat.Task, c caller, activity string) taskView {
 	now := s.Room.Now()
 	v := taskView{
-		ID: string(t.ID), URL: "/t/" + string(t.ID), Title: taskTitle(t), State: string(t.State),
+		SSH: s.ssh(t),
+		ID:  string(t.ID), URL: "/t/" + string(t.ID), Title: taskTitle(t), State: string(t.State),
 		May: c.may(Member), Chip: taskChip(t), Branch: line(t.Branch, 120), Base: line(t.Base, 80), Change: t.Change,
 		Pull: pullLabel(t.PullRequest), Usage: newUsage(t), Stepper: newStepper(t, now), Strip: s.strip(t, now),
 		Archived: t.Archived, Stopping: t.Stopping, Mode: string(t.Mode), Agent: line(t.Agent, 40), FormID: newID(),
@@ -82,7 +83,6 @@ func (s *Server) regions(t chat.Task, c caller, activity string) taskView {
 	if t.Lease != nil {
 		v.Machine = string(t.Lease.Node)
 		v.MachineTitle = fmt.Sprintf("slot %s, since %s, token %d", t.Lease.Slot, absolute(t.Lease.Since), t.Lease.Token)
-		v.SSH = "ssh " + string(t.ID) + "@" + string(t.Lease.Node)
 	}
 	for _, p := range t.Queue {
 		if !(t.Turns == 0 && p.ID == firstMessage(t)) {

@@ -50,9 +50,7 @@ func (s *Server) taskTerminal(w http.ResponseWriter, r *http.Request) error {
 	case v.Script == "" || v.Fit == "" || v.Style == "":
 		v.Problem = "The terminal's script is not in this build: run scripts/assets and build again."
 	}
-	if t.Lease != nil {
-		v.SSH = "ssh " + string(t.ID) + "@" + string(t.Lease.Node)
-	}
+	v.SSH = s.ssh(t)
 	if v.Problem == "" && s.Terminals != nil {
 		if v.Terminals, err = s.Terminals(r.Context(), t.ID); err != nil {
 			v.Problem = s.words(r, err)

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -48,6 +49,8 @@ type node struct {
 	runner  *workspace.Runner
 	sched   *scheduler
 	forges  forges
+	once    sync.Once
+	caught  chan struct{} // closed by once, when this node applied what was committed before it started
 	pages   *ui.Server
 	closers []func() error // in the order of opening
 }
@@ -59,7 +62,7 @@ func run(ctx context.Context, c Config, ready func(url string)) error {
 	if err != nil {
 		return err
 	}
-	n := &node{c: c}
+	n := &node{c: c, caught: make(chan struct{})}
 	err = n.open(ctx)
 	if err == nil {
 		ready("http://" + n.listen.Addr().String())
@@ -235,7 +238,16 @@ func (n *node) serve(ctx context.Context) error {
 		}
 	})
 	g.Go(func() error { return n.log.Lead(ctx, n.lead) })
-	g.Go(func() error { return n.runner.Run(ctx) })
+	g.Go(func() error {
+		// Until then the state is of some time ago: a lease that it does not
+		// show is not one that ended.
+		select {
+		case <-n.caught:
+			return n.runner.Run(ctx)
+		case <-ctx.Done():
+			return nil
+		}
+	})
 	err := g.Wait()
 	if errors.Is(err, context.Canceled) {
 		return nil
@@ -254,8 +266,10 @@ func (n *node) shutdown(srv *http.Server) error {
 	return err
 }
 
-// lead is the leader's work: announce this machine and give out its slots.
+// lead is the leader's work: announce this machine and give out its slots. The
+// log is caught up when it begins.
 func (n *node) lead(ctx context.Context) error {
+	n.once.Do(func() { close(n.caught) })
 	part, err := poolPart(provision.Command{Machine: &provision.Machine{Node: n.c.Node, State: provision.Ready, Slots: n.c.Slots}})
 	if err != nil {
 		return err
