@@ -51,7 +51,7 @@ func (j *job) execute(call string, b block) (int, error) {
 		<-read
 	}
 	out.end(code)
-	j.turn.Runs = append(j.turn.Runs, run{Code: b.code, Output: string(out.tail), Exit: code})
+	j.turn.Runs = append(j.turn.Runs, run{Call: call, Code: b.code, Output: string(out.tail), Exit: code})
 	return code, nil
 }
 
@@ -163,10 +163,26 @@ func whole(b []byte) int {
 	return len(b)
 }
 
+// fromWhole is b without the end of a character whose start was cut off.
+func fromWhole(b []byte) []byte {
+	for n := range min(4, len(b)) {
+		if utf8.RuneStart(b[n]) {
+			return b[n:]
+		}
+	}
+	return b
+}
+
 // end sends what is missing and how the block ended.
 func (o *output) end(code int) {
+	if o.left > 0 {
+		o.left, o.rest = o.left+int64(len(o.rest)), nil // its end came later
+	}
 	if len(o.tail) > maxTail {
 		o.tail = o.tail[len(o.tail)-maxTail:]
+	}
+	if o.left > int64(len(o.tail)) {
+		o.tail = fromWhole(o.tail)
 	}
 	status := "completed"
 	if code != 0 {

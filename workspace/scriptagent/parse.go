@@ -2,6 +2,7 @@ package scriptagent
 
 import (
 	"strings"
+	"unicode"
 )
 
 // block is one fence of a prompt that is for us.
@@ -69,7 +70,8 @@ func appendBlock(blocks []block, info, code []string) []block {
 	return blocks
 }
 
-// title is the block in one line: its first line that says something.
+// title is the block in one line: its first line that says something, without
+// what would make a reader see another one.
 func title(code string) string {
 	lines := 0
 	first := ""
@@ -85,6 +87,12 @@ func title(code string) string {
 	if first == "" {
 		first = strings.TrimSpace(code)
 	}
+	first = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(first, "\ufffd"))
 	if r := []rune(first); len(r) > 100 {
 		first = string(r[:100]) + "…"
 	} else if lines > 1 {

@@ -43,6 +43,7 @@ type turn struct {
 
 // run is one block that was run.
 type run struct {
+	Call   string `json:"call"`
 	Code   string `json:"code"`
 	Output string `json:"output"` // its end
 	Exit   int    `json:"exit"`
@@ -132,15 +133,15 @@ func (s *server) openSession(params json.RawMessage, replay bool) (any, error) {
 }
 
 func (s *server) replay(old saved) {
-	for i, t := range old.Turns {
+	for _, t := range old.Turns {
 		s.say(old.ID, "user_message_chunk", t.Prompt)
-		for j, r := range t.Runs {
+		for _, r := range t.Runs {
 			status := "completed"
 			if r.Exit != 0 {
 				status = "failed"
 			}
 			s.update(old.ID, map[string]any{
-				"sessionUpdate": "tool_call", "toolCallId": callID(i, j), "title": title(r.Code), "kind": "execute",
+				"sessionUpdate": "tool_call", "toolCallId": r.Call, "title": title(r.Code), "kind": "execute",
 				"status": status, "content": textContent(r.Output),
 			})
 		}
