@@ -264,7 +264,7 @@ func bareImage(t *testing.T) string {
 func TestBadAgents(t *testing.T) {
 	needDocker(t)
 	t.Parallel()
-	n := newNode(t)
+	n := newNode(t, "--agents", t.TempDir())
 	must[chat.Project](n, "project", "add", "app", "--repo", localRepo(t, nil), "--mode", "everything")
 	for _, args := range [][]string{
 		{"task", "run", "--project", "app", "hello", "--agent"},
