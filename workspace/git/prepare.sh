@@ -32,6 +32,7 @@ if ! [ -f .git/HEAD ] || ! [ -f .git/config ]; then
 fi
 # A container that was killed leaves locks behind; nothing else runs now.
 rm -f .git/index.lock .git/HEAD.lock .git/config.lock .git/packed-refs.lock .git/shallow.lock "$(git rev-parse --git-path "$here").lock"
+find .git/refs -name '*.lock' -type f -exec rm -f {} + # of a fetch; no ref may be called so
 : >"$log"
 
 if [ -n "$SAMNODE_MIRROR" ] && [ -d "$SAMNODE_MIRROR/objects" ]; then

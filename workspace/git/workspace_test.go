@@ -249,9 +249,10 @@ func TestPrepareCutAnywhere(t *testing.T) {
 	s.fetch()
 	s.Dir = filepath.Join(t.TempDir(), "widget")
 	// Killed after growing times, until one gets to its end by itself.
+	var last string
 	for i := 0; ; i++ {
 		if i == 100 {
-			t.Fatal("never got to the end")
+			t.Fatalf("never got to the end, the last said:\n%s", last)
 		}
 		prepare := s.Prepare()
 		ctx, cancel := context.WithCancel(t.Context())
@@ -269,6 +270,7 @@ func TestPrepareCutAnywhere(t *testing.T) {
 			}
 			break
 		}
+		last = string(out)
 	}
 	if got := s.must("status", "--porcelain"); got != "" {
 		t.Errorf("status: %s", got)
@@ -277,6 +279,21 @@ func TestPrepareCutAnywhere(t *testing.T) {
 		t.Errorf("HEAD = %s", got)
 	}
 	s.must("fsck")
+}
+
+// What a container that was killed leaves behind does not stop the next one.
+func TestPrepareClearsOldLocks(t *testing.T) {
+	t.Parallel()
+	s := seeded(t, nil)
+	s.prepare()
+	s.push("main", "newer", map[string]string{"newer": "1\n"})
+	for _, name := range []string{"index", "HEAD", "config", "packed-refs", "refs/remotes/origin/main", "refs/remotes/origin/HEAD", "refs/heads/" + task} {
+		s.write(".git/"+name+".lock", "")
+	}
+	s.prepare()
+	if got := s.must("rev-parse", "refs/remotes/origin/main"); got != s.tip("main") {
+		t.Errorf("origin/main = %s, want %s", got, s.tip("main"))
+	}
 }
 
 func TestEmptyRepositoryGetsItsFirstCommit(t *testing.T) {
