@@ -177,6 +177,7 @@ type group struct {
 	Key, Name string
 	Rows      []row
 	More      []row // folded
+	Left      int   // too old to be on the page; the filter finds them
 }
 
 type row struct {
@@ -208,9 +209,22 @@ func (s *Server) list(tasks []chat.Task, current chat.TaskID, now time.Time) lis
 		if g.key == "idle" && len(rows) > idleShown {
 			view.Rows, view.More = rows[:idleShown], rows[idleShown:]
 		}
+		view.cap(groupShown)
 		l.Groups = append(l.Groups, view)
 	}
 	return l
+}
+
+// groupShown is how many rows of a group one page has: a list of thousands
+// costs every page that shows it.
+const groupShown = 100
+
+// cap leaves out what is behind the first n rows.
+func (g *group) cap(n int) {
+	rows := min(len(g.Rows), n)
+	more := min(len(g.More), n-rows)
+	g.Left = len(g.Rows) - rows + len(g.More) - more
+	g.Rows, g.More = g.Rows[:rows], g.More[:more]
 }
 
 func (s *Server) projectNames() map[chat.ProjectID]string {

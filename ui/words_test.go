@@ -81,3 +81,16 @@ func TestTheStepperTellsWhatItWaitsFor(t *testing.T) {
 		t.Error("a queued task waits without a word")
 	}
 }
+
+func TestLongGroupIsCut(t *testing.T) {
+	g := group{Rows: make([]row, 10), More: make([]row, 500)}
+	g.cap(100)
+	if len(g.Rows) != 10 || len(g.More) != 90 || g.Left != 410 {
+		t.Errorf("cap(100) of 10 and 500 = %d, %d, left %d", len(g.Rows), len(g.More), g.Left)
+	}
+	g = group{Rows: make([]row, 150)}
+	g.cap(100)
+	if len(g.Rows) != 100 || len(g.More) != 0 || g.Left != 50 {
+		t.Errorf("cap(100) of 150 = %d, %d, left %d", len(g.Rows), len(g.More), g.Left)
+	}
+}

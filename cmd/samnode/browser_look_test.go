@@ -144,8 +144,13 @@ func TestBrowserKeys(t *testing.T) {
 	p.shows(".answered", "Run, by ")
 	p.press("e") // the other one that waits
 	p.wait(`"row-" + location.pathname.split("/")[2] === ` + quote(second) + ` && document.querySelector(".ask.open")`)
-	p.press("r")
-	p.press("r")
+	// Twice within 2 s rejects; a busy machine may need more than two.
+	for range 100 {
+		p.press("r")
+		if script[bool](p, `document.querySelector(".ask.open") === null`) {
+			break
+		}
+	}
 	p.shows(".answered", "Do not run, by ")
 	p.state("idle")
 

@@ -185,6 +185,7 @@ func (p *tab) write(selector, text string) {
 // are one event, so that a page which takes the key keeps the character out.
 func (p *tab) press(keys string) {
 	p.t.Helper()
+	p.wait(`document.readyState === "complete"`) // before, no script listens
 	for _, r := range keys {
 		events := kb.Encode(r)
 		down, up := *events[0], *events[len(events)-1]
