@@ -228,11 +228,7 @@ func (n *node) serve(ctx context.Context) error {
 	g.Go(func() error {
 		select {
 		case <-n.log.Failed():
-			err := n.log.Err()
-			if errors.Is(err, consensus.ErrFull) {
-				err = fmt.Errorf("%w: %w", chat.ErrFull, err)
-			}
-			return fmt.Errorf("the log failed, this node stops: %w", err)
+			return n.log.Err()
 		case <-ctx.Done():
 			return nil
 		}
@@ -249,10 +245,21 @@ func (n *node) serve(ctx context.Context) error {
 		}
 	})
 	err := g.Wait()
+	if why := n.log.Err(); why != nil {
+		return failed(why) // whoever noticed it first, this is the cause
+	}
 	if errors.Is(err, context.Canceled) {
 		return nil
 	}
 	return err
+}
+
+// failed says why the log ended this node.
+func failed(why error) error {
+	if errors.Is(why, consensus.ErrFull) {
+		why = fmt.Errorf("%w: %w", chat.ErrFull, why)
+	}
+	return fmt.Errorf("the log failed, this node stops: %w", why)
 }
 
 // shutdown lets requests end for 5 s; streams end with the pages.
