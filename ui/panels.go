@@ -139,11 +139,11 @@ func entries(base, dir string, list []Entry) []entryView {
 	return out
 }
 
-// fileURL is where a tool's location is shown. Agents name absolute paths of
-// their workspace too.
+// fileURL is where a tool's location is shown. Agents name absolute paths too:
+// the working copy is the one folder below /workspaces.
 func fileURL(task, name string, line int) string {
-	for _, root := range []string{"/workspace/", "/work/"} {
-		name = strings.TrimPrefix(name, root)
+	if inside, ok := strings.CutPrefix(name, "/workspaces/"); ok {
+		_, name, _ = strings.Cut(inside, "/")
 	}
 	u := "/t/" + task + "/files/" + escapePath(clean(name))
 	if line > 0 {

@@ -94,3 +94,21 @@ func TestLongGroupIsCut(t *testing.T) {
 		t.Errorf("cap(100) of 150 = %d, %d, left %d", len(g.Rows), len(g.More), g.Left)
 	}
 }
+
+func TestFileURL(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		line int
+		want string
+	}{
+		{"main.go", 0, "/t/T/files/main.go"},
+		{"/workspaces/app/cmd/main.go", 7, "/t/T/files/cmd/main.go#L7"},
+		{"/workspaces/app", 0, "/t/T/files/"},
+		{"/etc/passwd", 0, "/t/T/files/etc/passwd"},
+		{"../../x y", 0, "/t/T/files/x%20y"},
+	} {
+		if got := fileURL("T", c.name, c.line); got != c.want {
+			t.Errorf("fileURL(%q, %d) = %q, want %q", c.name, c.line, got, c.want)
+		}
+	}
+}
