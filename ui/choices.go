@@ -62,7 +62,7 @@ var keyTable = []struct {
 	keys []string
 	does string
 }{
-	{[]string{"⌘K"}, "jump to a task, project or page"},
+	{[]string{"Ctrl K"}, "jump to a task, project or page"},
 	{[]string{"?"}, "these keys"},
 	{[]string{"c"}, "new task"},
 	{[]string{"/"}, "filter"},
@@ -83,9 +83,9 @@ var keyTable = []struct {
 	{[]string{"[", "]"}, "previous, next turn"},
 	{[]string{"e"}, "next task that needs you"},
 	{[]string{"f"}, "focus: hide the list, then the header"},
-	{[]string{"⌘↵"}, "send or queue"},
-	{[]string{"⌘⇧↵"}, "send now (steer)"},
-	{[]string{"⌘."}, "stop"},
+	{[]string{"Ctrl ↵"}, "send or queue"},
+	{[]string{"Ctrl ⇧ ↵"}, "send now (steer)"},
+	{[]string{"Ctrl ."}, "stop"},
 	{[]string{"Esc"}, "close, then leave the box"},
 }
 

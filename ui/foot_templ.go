@@ -1018,7 +1018,7 @@ func composer(v taskView) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 95, "</span> <span class=\"grow\"></span> <span class=\"hint\">⌘↵</span> <button type=\"submit\" class=\"quiet steer\" name=\"steer\" value=\"1\" title=\"Send now: the agent reads it in the middle of its turn (⌘⇧↵)\">Steer</button> <button type=\"submit\" class=\"primary send\">")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 95, "</span> <span class=\"grow\"></span> <span class=\"hint\">Ctrl ↵</span> <button type=\"submit\" class=\"quiet steer\" name=\"steer\" value=\"1\" title=\"Send now: the agent reads it in the middle of its turn (Ctrl ⇧ ↵)\">Steer</button> <button type=\"submit\" class=\"primary send\">")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}

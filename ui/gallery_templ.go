@@ -82,7 +82,7 @@ func galleryPage(f frame, chips []chip, rows list, samples []sample) templ.Compo
 						return templ_7745c5c3_Err
 					}
 				}
-				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 5, "</div><h2 class=\"part\">Controls</h2><div class=\"swatch\"><button type=\"button\" class=\"primary\">Send</button> <button type=\"button\">Compare</button> <button type=\"button\" class=\"quiet\">Save as draft</button> <button type=\"button\" class=\"danger\">Stop</button> <button type=\"button\" class=\"danger sure\">Delete? Press again</button> <button type=\"button\" disabled>Merge</button> <kbd>⌘K</kbd> <span class=\"badge\">3</span> <button type=\"button\" class=\"pill\">12 new ↓</button> <input type=\"text\" value=\"main\" aria-label=\"Base\"></div>")
+				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 5, "</div><h2 class=\"part\">Controls</h2><div class=\"swatch\"><button type=\"button\" class=\"primary\">Send</button> <button type=\"button\">Compare</button> <button type=\"button\" class=\"quiet\">Save as draft</button> <button type=\"button\" class=\"danger\">Stop</button> <button type=\"button\" class=\"danger sure\">Delete? Press again</button> <button type=\"button\" disabled>Merge</button> <kbd>Ctrl K</kbd> <span class=\"badge\">3</span> <button type=\"button\" class=\"pill\">12 new ↓</button> <input type=\"text\" value=\"main\" aria-label=\"Base\"></div>")
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}

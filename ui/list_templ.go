@@ -1149,7 +1149,7 @@ func newTask(v projectView) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 96, "\" size=\"12\" autocomplete=\"off\" spellcheck=\"false\"></label> <span class=\"grow\"></span> <span class=\"hint\">⌘↵</span> <button class=\"primary\" type=\"submit\">")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 96, "\" size=\"12\" autocomplete=\"off\" spellcheck=\"false\"></label> <span class=\"grow\"></span> <span class=\"hint\">Ctrl ↵</span> <button class=\"primary\" type=\"submit\">")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}

@@ -730,7 +730,7 @@ function actions() {
     .map(([name, note, url]) => ({ name, note, run: () => go(url) }));
   if (main) {
     for (const tab of $$(".tabs a")) out.unshift({ name: tab.textContent.trim(), note: "v " + (Object.keys(views).find((k) => tab.getAttribute("href").endsWith(views[k] || main.dataset.task)) || ""), run: () => go(tab.getAttribute("href")) });
-    if ($("#stop-form")) out.unshift({ name: "Stop this task", note: "⌘.", run: () => $("#stop-form").requestSubmit() });
+    if ($("#stop-form")) out.unshift({ name: "Stop this task", note: "Ctrl .", run: () => $("#stop-form").requestSubmit() });
   }
   out.push({ name: "Keys", note: "?", run: () => $("#help").showModal() });
   return out;
@@ -880,9 +880,9 @@ function fromHash() {
 }
 addEventListener("hashchange", fromHash);
 
-// Keys are written as a Mac has them; elsewhere they have words.
-if (!/Mac|iP/.test(navigator.platform)) {
-  for (const el of $$("kbd, .hint")) el.textContent = el.textContent.replace("⌘", "Ctrl ").replace("⇧", "⇧ ");
+// Keys are written in words; a Mac has signs for them.
+if (/Mac|iP/.test(navigator.platform)) {
+  for (const el of $$("kbd, .hint")) el.textContent = el.textContent.replace("Ctrl ", "⌘").replace("⇧ ", "⇧");
 }
 $(".tabs [aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
 localTimes(document);
