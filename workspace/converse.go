@@ -2,7 +2,6 @@ package workspace
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -51,21 +50,11 @@ func (n *run) converse() error {
 	return g.Wait()
 }
 
-// logItems puts what the records of a batch made into the log. It is repeated
-// until the log has it: the cursor makes a second time harmless.
+// logItems puts what the records of a batch made into the log.
 func (n *run) logItems(ctx context.Context, b acp.Batch) error {
-	op := chat.Op{Items: &chat.Items{Task: n.id, Token: n.token, Workspace: n.number, From: b.From, Upto: b.Upto, Items: b.Items}}
-	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
-		_, err := n.r.c.Board.Do(ctx, n.r.author(), "", op)
-		if err == nil || ctx.Err() != nil || errors.Is(err, chat.ErrStale) || errors.Is(err, chat.ErrRefused) || errors.Is(err, chat.ErrInvalid) {
-			return err
-		}
-		n.log.Warn("logging items; trying again", "err", err)
-		select {
-		case <-ctx.Done():
-		case <-time.After(wait):
-		}
-	}
+	return n.persist(ctx, chat.Op{Items: &chat.Items{
+		Task: n.id, Token: n.token, Workspace: n.number, From: b.From, Upto: b.Upto, Items: b.Items,
+	}})
 }
 
 // note says something in the chat in this node's name. A note that the log

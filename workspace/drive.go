@@ -112,8 +112,7 @@ func (n *run) followTurn(ctx context.Context, t chat.Task) error {
 	if err := n.deliver(ctx, *t.Turn); err != nil {
 		return err
 	}
-	turn, known := acp.Turn{}, false
-	n.drv.See(func(c *acp.Conversation) { turn, known = c.TurnOf(t.Turn.ID) })
+	turn, known := n.inJournal(t.Turn.ID)
 	set := chat.TurnSet{Task: n.id, Token: n.token, Turn: t.Turn.ID, Delivery: turn.Delivery}
 	switch {
 	case known && turn.Delivery == chat.Unknown:
@@ -140,9 +139,7 @@ func (n *run) followTurn(ctx context.Context, t chat.Task) error {
 // deliver hands the prompt over unless the journal has it. An agent that ended
 // between two turns is started again first.
 func (n *run) deliver(ctx context.Context, turn chat.Turn) error {
-	known := false
-	n.drv.See(func(c *acp.Conversation) { _, known = c.TurnOf(turn.ID) })
-	if known {
+	if _, known := n.inJournal(turn.ID); known {
 		return nil
 	}
 	if err := n.ensureAgent(ctx); err != nil {
@@ -155,15 +152,9 @@ func (n *run) deliver(ctx context.Context, turn chat.Turn) error {
 	if err := n.drv.Prompt(ctx, turn.ID, m.Text); err != nil {
 		return fmt.Errorf("handing the prompt to the agent: %w", err)
 	}
-	return n.waitFor(ctx, func(c *acp.Conversation) bool { _, ok := c.TurnOf(turn.ID); return ok })
-}
-
-// waitFor blocks until the conversation is as wanted.
-func (n *run) waitFor(ctx context.Context, want func(*acp.Conversation) bool) error {
 	for {
-		changed, ok := n.drv.Changed(), false
-		n.drv.See(func(c *acp.Conversation) { ok = want(c) })
-		if ok {
+		changed := n.drv.Changed()
+		if _, known := n.inJournal(turn.ID); known {
 			return nil
 		}
 		select {
@@ -172,6 +163,12 @@ func (n *run) waitFor(ctx context.Context, want func(*acp.Conversation) bool) er
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// inJournal is what the journal says of a turn; false: its prompt is not in it.
+func (n *run) inJournal(id chat.TurnID) (turn acp.Turn, known bool) {
+	n.drv.See(func(c *acp.Conversation) { turn, known = c.TurnOf(id) })
+	return turn, known
 }
 
 // stopTurn cancels, and kills an agent that does not listen.

@@ -223,19 +223,27 @@ func (n *run) fail(err error) {
 	n.insist(chat.Op{End: &chat.End{Task: n.id, Token: n.token, Failure: &f}})
 }
 
-// insist proposes until the log has it, the lease is gone, or the node ends.
-func (n *run) insist(op chat.Op) {
-	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
-		err := n.do(op)
-		if err == nil || errors.Is(err, chat.ErrStale) || errors.Is(err, chat.ErrRefused) || n.ctx.Err() != nil {
-			return
+// persist proposes until the log has the op, or it never will: the lease is
+// gone, or the state refuses it. A second time is harmless for every op of a
+// run. ctx ends the trying.
+func (n *run) persist(ctx context.Context, op chat.Op) error {
+	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
+		_, err := n.r.c.Board.Do(ctx, n.r.author(), "", op)
+		if err == nil || ctx.Err() != nil || errors.Is(err, chat.ErrStale) || errors.Is(err, chat.ErrRefused) || errors.Is(err, chat.ErrInvalid) {
+			return err
 		}
 		n.log.Warn("reporting to the chat; trying again", "err", err)
 		select {
+		case <-ctx.Done():
 		case <-time.After(wait):
-		case <-n.ctx.Done():
-			return
 		}
+	}
+}
+
+// insist is persist where nothing is left to do if the op is refused.
+func (n *run) insist(op chat.Op) {
+	if err := n.persist(n.ctx, op); err != nil {
+		n.log.Debug("not taken by the chat", "err", err)
 	}
 }
 
