@@ -1,0 +1,103 @@
+package mesh
+
+import (
+	"errors"
+	"net"
+	"sync"
+)
+
+// entrance is the listener of one service.
+type entrance struct {
+	g       *Gate
+	service Service
+	addr    net.Addr
+	closing func() error
+	conns   chan net.Conn
+	done    chan struct{} // closed by Close
+	once    sync.Once
+}
+
+// Accept implements net.Listener.
+func (e *entrance) Accept() (net.Conn, error) {
+	select {
+	case <-e.done:
+		return nil, net.ErrClosed
+	default:
+	}
+	select {
+	case c := <-e.conns:
+		return c, nil
+	case <-e.done:
+		return nil, net.ErrClosed
+	}
+}
+
+// Addr implements net.Listener.
+func (e *entrance) Addr() net.Addr { return e.addr }
+
+// Close implements net.Listener. Connections that were taken stay open, the
+// others are closed.
+func (e *entrance) Close() error {
+	err := net.ErrClosed
+	e.once.Do(func() {
+		err = nil
+		e.g.mu.Lock()
+		delete(e.g.services, e.service)
+		e.g.mu.Unlock()
+		close(e.done)
+		if e.closing != nil {
+			err = e.closing()
+		}
+		e.drain()
+	})
+	return err
+}
+
+// drain closes what nobody will take.
+func (e *entrance) drain() {
+	for {
+		select {
+		case c := <-e.conns:
+			c.Close()
+		default:
+			return
+		}
+	}
+}
+
+// tracked is a connection that the gate knows until it is closed.
+type tracked struct {
+	net.Conn
+	g *Gate
+}
+
+// Close implements net.Conn.
+func (c *tracked) Close() error {
+	c.g.mu.Lock()
+	delete(c.g.open, c)
+	c.g.mu.Unlock()
+	return c.Conn.Close()
+}
+
+// CloseWrite says that nothing more is written; the other way stays open.
+func (c *tracked) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return errors.ErrUnsupported
+}
+
+// conn is an accepted connection, which knows who called.
+type conn struct {
+	*tracked
+	caller Caller
+	again  func() Caller
+}
+
+// Caller says who is at the other end, now.
+func (c *conn) Caller() Caller {
+	if c.again == nil {
+		return c.caller
+	}
+	return c.again()
+}
