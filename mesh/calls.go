@@ -228,7 +228,6 @@ func failed(err error) error {
 	return fmt.Errorf("%w: %w", ErrNoAnswer, err)
 }
 
-
 type wireError struct {
 	Error string `json:"error"`
 	Code  string `json:"code"`
