@@ -79,6 +79,9 @@ func (c *tracked) Close() error {
 	return c.Conn.Close()
 }
 
+// NetConn is the connection as the network made it.
+func (c *tracked) NetConn() net.Conn { return c.Conn }
+
 // CloseWrite says that nothing more is written; the other way stays open.
 func (c *tracked) CloseWrite() error {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
