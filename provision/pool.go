@@ -1,5 +1,6 @@
-// Package provision is the pool that every node agrees on: machines, their
-// slots, and the leases that give a task the right to a slot.
+// Package provision is the pool that every node agrees on: the mesh and its
+// nodes, invitations, machines, their slots, and the leases that give a task
+// the right to a slot.
 //
 // The state is a pure function of the log, like package chat's, and lives in
 // memory: it is small, and Raft's snapshot holds it whole. [Schedule] decides
@@ -7,19 +8,19 @@
 // proposes what it says. Buying machines comes on top of this: a bought
 // machine is a machine like any other once it is ready.
 //
+// Two parts hold clocks, and keep them out of the state: [Heart], with which
+// the leader knows who is alive, and [Tenure], with which a node knows that its
+// leases are still its own.
+//
 // The package imports the standard library only.
 package provision
 
 import (
-	"errors"
-	"fmt"
+	"cmp"
 	"slices"
 	"strconv"
 	"time"
 )
-
-// ErrNewer is returned for a command that this code cannot read.
-var ErrNewer = errors.New("written by a newer samnode: upgrade this node")
 
 // MachineState is where a machine stands.
 type MachineState string
@@ -44,22 +45,35 @@ type Machine struct {
 // Lease is a task's right to a slot. Token is the index of the log entry that
 // granted it.
 type Lease struct {
-	Task  string    `json:"task"`
-	Node  string    `json:"node"`
-	Slot  string    `json:"slot"`
-	Token uint64    `json:"token"`
-	Since time.Time `json:"since"`
+	Task    string    `json:"task"`
+	Node    string    `json:"node"`
+	Slot    string    `json:"slot"`
+	Token   uint64    `json:"token"`
+	Since   time.Time `json:"since"`
+	Renewed time.Time `json:"renewed,omitzero"` // by its node's newest sign of life
+	Index   uint64    `json:"index,omitempty"`  // of the entry that renewed it last
 }
 
 // SlotName names the i-th slot of a node, from 1.
 func SlotName(node string, i int) string { return node + "/" + strconv.Itoa(i) }
 
-// Pool is a copy of the state that a caller may keep.
+// Pool is the state at one index. Readers share it: keep it, but do not change
+// it.
 type Pool struct {
-	Machines []Machine `json:"machines"` // by node name
-	Leases   []Lease   `json:"leases"`   // by slot
-	Index    uint64    `json:"index"`
+	Mesh     Mesh         `json:"mesh,omitzero"`
+	Nodes    []Node       `json:"nodes"`    // by name
+	Invites  []Invitation `json:"invites"`  // by id
+	Machines []Machine    `json:"machines"` // by node name
+	Leases   []Lease      `json:"leases"`   // by slot
+	Index    uint64       `json:"index"`
 }
+
+// Node returns the node of that name.
+func (p Pool) Node(name string) (Node, bool) { return get(p.Nodes, name, nodeKey) }
+
+// Machine returns the machine of that node; a node has one from its first
+// start on.
+func (p Pool) Machine(node string) (Machine, bool) { return get(p.Machines, node, machineKey) }
 
 // Free lists the free slots of a machine that takes new leases, in order.
 func (p Pool) Free(m Machine) []string {
@@ -69,7 +83,7 @@ func (p Pool) Free(m Machine) []string {
 	var free []string
 	for i := range m.Slots {
 		slot := SlotName(m.Node, i+1)
-		if !slices.ContainsFunc(p.Leases, func(l Lease) bool { return l.Slot == slot }) {
+		if _, taken := find(p.Leases, slot, leaseKey); !taken {
 			free = append(free, slot)
 		}
 	}
@@ -85,44 +99,30 @@ func (p Pool) Lease(task string) (Lease, bool) {
 	return p.Leases[i], true
 }
 
-// Command is one entry for the pool. Exactly one op is set. Every op is
-// harmless when applied twice, so commands need no id.
-type Command struct {
-	Version int      `json:"v"`
-	Machine *Machine `json:"machine,omitempty"`
-	Grant   *Grant   `json:"grant,omitempty"`
-	Release *Release `json:"release,omitempty"`
+func nodeKey(n Node) string         { return n.Name }
+func inviteKey(i Invitation) string { return i.ID }
+func machineKey(m Machine) string   { return m.Node }
+func leaseKey(l Lease) string       { return l.Slot }
+
+// find says where in a list that is sorted by key an item is, or belongs.
+func find[T any](list []T, id string, key func(T) string) (int, bool) {
+	return slices.BinarySearchFunc(list, id, func(item T, id string) int { return cmp.Compare(key(item), id) })
 }
 
-// Grant gives a free slot of a ready machine to a task without a lease.
-// Anything else changes nothing.
-type Grant struct {
-	Task string `json:"task"`
-	Node string `json:"node"`
-	Slot string `json:"slot"`
+func get[T any](list []T, id string, key func(T) string) (item T, ok bool) {
+	i, ok := find(list, id, key)
+	if ok {
+		item = list[i]
+	}
+	return item, ok
 }
 
-// Release ends the lease with that token; a stale token changes nothing.
-type Release struct {
-	Task  string `json:"task"`
-	Token uint64 `json:"token"`
-}
-
-// Version is the newest command version that this code reads and writes.
-const Version = 1
-
-func (c Command) validate() error {
-	if c.Version < 1 || c.Version > Version {
-		return fmt.Errorf("pool command version %d: %w", c.Version, ErrNewer)
+// put replaces the item with the same key, or inserts it.
+func put[T any](list []T, item T, key func(T) string) []T {
+	i, found := find(list, key(item), key)
+	if found {
+		list[i] = item
+		return list
 	}
-	n := 0
-	for _, set := range []bool{c.Machine != nil, c.Grant != nil, c.Release != nil} {
-		if set {
-			n++
-		}
-	}
-	if n != 1 {
-		return fmt.Errorf("pool command with %d ops: %w", n, ErrNewer)
-	}
-	return nil
+	return slices.Insert(list, i, item)
 }

@@ -76,29 +76,6 @@ func TestUnknownCommandStopsTheNode(t *testing.T) {
 	}
 }
 
-func TestSchedule(t *testing.T) {
-	s := NewState()
-	apply(t, s, 1, machine("a", 3))
-	apply(t, s, 2, machine("b", 2))
-	p := apply(t, s, 3, grant("t0", "b", "b/1"))
-	got := Schedule(p, []string{"t0", "t1", "t2", "t3", "t4", "t5", "t6"})
-	want := []Decision{
-		{Task: "t0", Reason: "Its last workspace on b is being cleared"},
-		{Task: "t1", Node: "b", Slot: "b/2", Reason: "Free slot on b"},
-		{Task: "t2", Node: "a", Slot: "a/1", Reason: "Free slot on a"},
-		{Task: "t3", Node: "a", Slot: "a/2", Reason: "Free slot on a"},
-		{Task: "t4", Node: "a", Slot: "a/3", Reason: "Free slot on a"},
-		{Task: "t5", Reason: "Next in line: all 5 slots are in use"},
-		{Task: "t6", Reason: "1 ahead of you: all 5 slots are in use"},
-	}
-	if d := cmp.Diff(want, got); d != "" {
-		t.Errorf("Schedule (-want +got):\n%s", d)
-	}
-	if got := Schedule(Pool{}, []string{"t"}); got[0].Reason != "No machine takes tasks. Tasks wait until one joins." {
-		t.Errorf("Schedule(empty) = %q", got[0].Reason)
-	}
-}
-
 // FuzzSnapshot proves that a snapshot at any cut plus the rest of the log
 // equals the whole log, and that no slot is ever leased twice.
 func FuzzSnapshot(f *testing.F) {

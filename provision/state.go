@@ -1,12 +1,10 @@
 package provision
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 )
@@ -14,27 +12,19 @@ import (
 // State is the pool's state machine. Apply, Snapshot and Restore are called by
 // one goroutine; readers come from any.
 type State struct {
-	mu      sync.Mutex
-	pool    Pool
-	changed chan struct{} // closed and replaced after every apply
+	mu       sync.Mutex
+	pool     Pool
+	outcomes window
+	view     *Pool         // the copy that readers share; nil: pool has changed since
+	changed  chan struct{} // closed and replaced after every apply
 }
 
 // NewState returns an empty pool.
 func NewState() *State { return &State{changed: make(chan struct{})} }
 
-// Decode reads a command and refuses what this version does not know.
-func Decode(data []byte) (Command, error) {
-	var c Command
-	d := json.NewDecoder(bytes.NewReader(data))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&c); err != nil {
-		return Command{}, fmt.Errorf("decoding pool command: %w (%w)", err, ErrNewer)
-	}
-	return c, c.validate()
-}
-
 // Apply applies one command that the log holds at index, stamped by the leader
-// at that time. An error means that this node must stop.
+// at that time. A refusal is an outcome, see [State.Outcome]; an error means
+// that this node must stop.
 func (s *State) Apply(index uint64, at time.Time, data []byte) error {
 	c, err := Decode(data)
 	if err != nil {
@@ -43,78 +33,88 @@ func (s *State) Apply(index uint64, at time.Time, data []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.pool.Index = index
-	switch {
-	case c.Machine != nil:
-		s.putMachine(*c.Machine, at)
-	case c.Grant != nil:
-		s.grant(*c.Grant, index, at)
-	case c.Release != nil:
-		s.pool.Leases = slices.DeleteFunc(s.pool.Leases, func(l Lease) bool {
-			return l.Task == c.Release.Task && l.Token == c.Release.Token
-		})
+	if _, known := s.outcomes.byID[c.ID]; !known {
+		err := (&applier{Pool: &s.pool, index: index, now: at.UTC()}).apply(c)
+		if c.ID != "" {
+			out, _ := Refusal(err)
+			out.Index = index
+			s.outcomes.add(remembered{ID: c.ID, Outcome: out})
+		}
 	}
-	close(s.changed)
-	s.changed = make(chan struct{})
+	s.publish()
 	return nil
 }
 
-func (s *State) putMachine(m Machine, at time.Time) {
-	m.Since = at
-	i, found := slices.BinarySearchFunc(s.pool.Machines, m.Node, func(m Machine, n string) int {
-		return strings.Compare(m.Node, n)
-	})
-	if found {
-		m.Since = s.pool.Machines[i].Since
-		s.pool.Machines[i] = m
-		return
-	}
-	s.pool.Machines = slices.Insert(s.pool.Machines, i, m)
+// publish wakes the readers.
+func (s *State) publish() {
+	s.view = nil
+	close(s.changed)
+	s.changed = make(chan struct{})
 }
 
-func (s *State) grant(g Grant, index uint64, at time.Time) {
-	if _, has := s.pool.Lease(g.Task); has {
-		return
-	}
-	for _, m := range s.pool.Machines {
-		if m.Node == g.Node && slices.Contains(s.pool.Free(m), g.Slot) {
-			s.pool.Leases = append(s.pool.Leases, Lease{Task: g.Task, Node: g.Node, Slot: g.Slot, Token: index, Since: at})
-			slices.SortFunc(s.pool.Leases, func(a, b Lease) int { return strings.Compare(a.Slot, b.Slot) })
-			return
-		}
-	}
-}
-
-// Pool returns a copy of the state, and a channel that is closed when it
+// Pool returns the state as it is now, and a channel that is closed when it
 // changes.
 func (s *State) Pool() (Pool, <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p := s.pool
-	p.Machines = slices.Clone(p.Machines)
-	p.Leases = slices.Clone(p.Leases)
-	return p, s.changed
+	if s.view == nil {
+		p := s.pool
+		p.Nodes = slices.Clone(p.Nodes)
+		p.Invites = slices.Clone(p.Invites)
+		p.Machines = slices.Clone(p.Machines)
+		p.Leases = slices.Clone(p.Leases)
+		s.view = &p
+	}
+	return *s.view, s.changed
 }
 
-// Snapshot returns the whole state as JSON.
+// Outcome says what became of the command with that id, or false when it is
+// not among the last [MaxCommands].
+func (s *State) Outcome(id string) (Outcome, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out, ok := s.outcomes.byID[id]
+	return out, ok
+}
+
+// snapshot is the whole state, on its way to a file and back.
+type snapshot struct {
+	Pool
+	Commands []remembered `json:"commands,omitempty"` // oldest first
+}
+
+// Snapshot captures the whole state; it is written as JSON.
 func (s *State) Snapshot() (io.WriterTo, error) {
 	p, _ := s.Pool()
-	data, err := json.Marshal(p)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return &snapshot{Pool: p, Commands: slices.Clone(s.outcomes.list)}, nil
+}
+
+// WriteTo writes the snapshot.
+func (s *snapshot) WriteTo(w io.Writer) (int64, error) {
+	data, err := json.Marshal(s)
 	if err != nil {
-		return nil, fmt.Errorf("encoding the pool: %w", err)
+		return 0, fmt.Errorf("encoding the pool: %w", err)
 	}
-	return bytes.NewReader(data), nil
+	n, err := w.Write(data)
+	return int64(n), err
 }
 
 // Restore replaces the state by a snapshot.
 func (s *State) Restore(r io.Reader) error {
-	var p Pool
-	if err := json.NewDecoder(r).Decode(&p); err != nil {
-		return fmt.Errorf("decoding the pool: %w", err)
+	var in snapshot
+	d := json.NewDecoder(r)
+	d.DisallowUnknownFields()
+	if err := d.Decode(&in); err != nil {
+		return fmt.Errorf("decoding the pool: %w (%w)", err, ErrNewer)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.pool = p
-	close(s.changed)
-	s.changed = make(chan struct{})
+	s.pool, s.outcomes = in.Pool, window{}
+	for _, c := range in.Commands {
+		s.outcomes.add(c)
+	}
+	s.publish()
 	return nil
 }
