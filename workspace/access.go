@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/samnode/samnode/chat"
@@ -24,14 +26,43 @@ func (r *Runner) live(task chat.TaskID) (*run, *shim.Client, error) {
 	return n, c, err
 }
 
+// Terminal is one attachment to a terminal of a workspace, here or on another
+// node. Read gives the last output first, then what comes, and io.EOF when the
+// program has ended. Close detaches and leaves the program running.
+type Terminal interface {
+	io.ReadWriteCloser
+	Resize(rows, cols uint16) error
+}
+
 // Terminal attaches to a terminal of the task's workspace, making it when it
 // is new.
-func (r *Runner) Terminal(ctx context.Context, task chat.TaskID, id string, rows, cols uint16) (*shim.Terminal, error) {
+func (r *Runner) Terminal(ctx context.Context, task chat.TaskID, id string, rows, cols uint16) (Terminal, error) {
 	n, c, err := r.live(task)
 	if err != nil {
 		return nil, err
 	}
-	return c.OpenTerminal(ctx, shim.TerminalSpec{ID: id, Rows: rows, Cols: cols, Dir: n.space.Dir, Env: append([]string{"TERM=xterm-256color"}, n.env...)})
+	t, err := c.OpenTerminal(ctx, shim.TerminalSpec{ID: id, Rows: rows, Cols: cols, Dir: n.space.Dir, Env: append([]string{"TERM=xterm-256color"}, n.env...)})
+	if err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+// Running lists the tasks that have a run on this node, whatever it does.
+func (r *Runner) Running() []chat.TaskID {
+	r.runs.mu.Lock()
+	defer r.runs.mu.Unlock()
+	return slices.Sorted(maps.Keys(r.runs.byTask))
+}
+
+// Healthy says whether this node can start a workspace now: its engine
+// answers and has the base image. The error is a sentence that says what to do.
+func (r *Runner) Healthy(ctx context.Context) error {
+	has, _, err := r.c.Engine.HasImage(ctx, r.c.Image)
+	if err == nil && !has {
+		err = fmt.Errorf("the base image %s is missing; scripts/image builds it", r.c.Image)
+	}
+	return err
 }
 
 // Terminals lists the open terminals of the task's workspace.

@@ -21,10 +21,13 @@ import (
 	"github.com/samnode/samnode/workspace/git"
 )
 
-// Why a run ends. ErrLeaseLost is the cause of its context then.
+// Errors of this package. ErrLeaseLost is the cause of a run's context when it
+// ends. ErrAway is for what a Config's functions ask of other nodes: they wrap
+// it when nobody answers, and the run asks again instead of failing.
 var (
 	ErrLeaseLost   = errors.New("the lease ended")
 	ErrNoWorkspace = errors.New("no workspace is alive")
+	ErrAway        = errors.New("the mesh cannot be asked now")
 )
 
 // Board is what a run needs of the chat. chat.Room is one.
@@ -63,12 +66,14 @@ type Config struct {
 	Agents string // folder of the installed agents, mounted read-only
 	Tools  string // folder of the dev container CLI
 
-	Board   Board
+	Board  Board
+	Tenure Tenure // nil: always held, this node is a mesh of its own
+
 	Engine  *docker.Engine
 	Mirrors *git.Mirrors
 	Forge   func(chat.Project) (Forge, error)
 	// Secret returns a project's secret, or the mesh's of that name, or an
-	// error that wraps chat.ErrNotFound.
+	// error that wraps chat.ErrNotFound or, from far away, ErrAway.
 	Secret func(ctx context.Context, p chat.ProjectID, name string) (string, error)
 	// Upstream replaces a provider's base URL (a gateway, or a test); may be nil.
 	Upstream map[string]string
@@ -98,6 +103,9 @@ func New(c Config) (*Runner, error) {
 	}
 	if c.Silence == 0 {
 		c.Silence = silence
+	}
+	if c.Tenure == nil {
+		c.Tenure = always{}
 	}
 	return &Runner{c: c, runs: runs{byTask: map[chat.TaskID]*run{}}}, nil
 }

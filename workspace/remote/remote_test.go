@@ -1,0 +1,412 @@
+package remote
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/samnode/samnode/chat"
+	"github.com/samnode/samnode/workspace"
+	"github.com/samnode/samnode/workspace/shim"
+)
+
+// spaces is a node's workspaces: what they answer, and what was asked.
+type spaces struct {
+	err   error
+	term  *echo
+	text  io.ReadCloser
+	mu    sync.Mutex
+	asked []string
+}
+
+func (s *spaces) note(format string, args ...any) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.asked = append(s.asked, fmt.Sprintf(format, args...))
+	return s.err
+}
+
+func (s *spaces) Terminal(_ context.Context, task chat.TaskID, id string, rows, cols uint16) (workspace.Terminal, error) {
+	if err := s.note("terminal %q %q %dx%d", task, id, rows, cols); err != nil {
+		return nil, err
+	}
+	return s.term, nil
+}
+
+func (s *spaces) Terminals(_ context.Context, task chat.TaskID) ([]shim.TerminalInfo, error) {
+	return []shim.TerminalInfo{{ID: "t1", Rows: 24, Started: time.Unix(1, 0).UTC()}}, s.note("terminals %q", task)
+}
+
+func (s *spaces) CloseTerminal(_ context.Context, task chat.TaskID, id string) error {
+	return s.note("close %q %q", task, id)
+}
+
+func (s *spaces) Ports(_ context.Context, task chat.TaskID) ([]shim.Port, error) {
+	return []shim.Port{{Port: 3000, Address: "::", Process: "node"}}, s.note("ports %q", task)
+}
+
+func (s *spaces) Journal(_ context.Context, task chat.TaskID) (io.ReadCloser, error) {
+	return s.text, s.note("journal %q", task)
+}
+
+func (s *spaces) Output(_ context.Context, task chat.TaskID, message string) (io.ReadCloser, error) {
+	return s.text, s.note("output %q %q", task, message)
+}
+
+// echo is a terminal that says what is typed; "exit" ends it.
+type echo struct {
+	r      *io.PipeReader
+	w      *io.PipeWriter
+	closed chan struct{}
+	once   sync.Once
+	mu     sync.Mutex
+	sizes  []string
+}
+
+func newEcho() *echo {
+	r, w := io.Pipe()
+	return &echo{r: r, w: w, closed: make(chan struct{})}
+}
+
+func (e *echo) Read(b []byte) (int, error) { return e.r.Read(b) }
+
+func (e *echo) Write(b []byte) (int, error) {
+	if string(b) == "exit" {
+		return len(b), e.w.Close()
+	}
+	return e.w.Write(b)
+}
+
+func (e *echo) Resize(rows, cols uint16) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.sizes = append(e.sizes, fmt.Sprintf("%dx%d", rows, cols))
+	return nil
+}
+
+func (e *echo) Close() error {
+	e.once.Do(func() { close(e.closed) })
+	return e.r.CloseWithError(errors.New("detached"))
+}
+
+// pair is two nodes: a serves c, who asks.
+func pair(t *testing.T, c ServerConfig) (*Client, *Server) {
+	t.Helper()
+	s := NewServer(c)
+	srv := httptest.NewServer(s)
+	t.Cleanup(func() { s.Close(); srv.Close() })
+	return New(Config{Client: srv.Client(), Base: func(node chat.Node) (string, error) {
+		if node != "a" {
+			return "", fmt.Errorf("%s is not in the mesh: %w", node, chat.ErrNotFound)
+		}
+		return srv.URL, nil
+	}}), s
+}
+
+func TestAsk(t *testing.T) {
+	t.Parallel()
+	s := &spaces{}
+	c, _ := pair(t, ServerConfig{Spaces: s})
+	ctx := t.Context()
+	for _, id := range []string{"t1", "a/b", "..", "", "ü ?#%", "."} {
+		if list, err := c.Terminals(ctx, "a", chat.TaskID(id)); err != nil || len(list) != 1 || list[0].ID != "t1" || list[0].Started != time.Unix(1, 0).UTC() {
+			t.Errorf("Terminals = %+v, %v", list, err)
+		}
+		if list, err := c.Ports(ctx, "a", chat.TaskID(id)); err != nil || len(list) != 1 || list[0].Port != 3000 {
+			t.Errorf("Ports = %+v, %v", list, err)
+		}
+		if err := c.CloseTerminal(ctx, "a", chat.TaskID(id), id); err != nil {
+			t.Errorf("CloseTerminal = %v", err)
+		}
+		want := []string{fmt.Sprintf("terminals %q", id), fmt.Sprintf("ports %q", id), fmt.Sprintf("close %q %q", id, id)}
+		if d := cmp.Diff(want, s.asked); d != "" {
+			t.Errorf("the node was asked (-want +got):\n%s", d)
+		}
+		s.asked = nil
+	}
+}
+
+func TestErrorsKeepTheirMeaning(t *testing.T) {
+	t.Parallel()
+	s := &spaces{}
+	c, _ := pair(t, ServerConfig{Spaces: s})
+	for _, is := range []error{
+		workspace.ErrNoWorkspace, workspace.ErrAway, chat.ErrNotFound, chat.ErrStale, chat.ErrInvalid, chat.ErrTooLarge, chat.ErrRefused,
+		shim.ErrNotFound, shim.ErrRefused,
+	} {
+		s.err = fmt.Errorf("%w on a; it starts with the next message", is)
+		term, terr := c.Terminal(t.Context(), "a", "t", "x", 1, 1)
+		_, lerr := c.Terminals(t.Context(), "a", "t")
+		_, jerr := c.Journal(t.Context(), "a", "t")
+		_, oerr := c.Output(t.Context(), "a", "t", "m")
+		for what, err := range map[string]error{"Terminal": terr, "Terminals": lerr, "Journal": jerr, "Output": oerr, "CloseTerminal": c.CloseTerminal(t.Context(), "a", "t", "x")} {
+			if !errors.Is(err, is) || err.Error() != s.err.Error() {
+				t.Errorf("%s = %v, want %v", what, err, s.err)
+			}
+		}
+		if term != nil {
+			t.Error("a terminal that was refused is there")
+		}
+	}
+	s.err = errors.New("the engine is on fire " + strings.Repeat("!", 5000))
+	_, err := c.Terminal(t.Context(), "a", "t", "x", 1, 1)
+	if err == nil || !strings.Contains(err.Error(), "the engine is on fire") {
+		t.Errorf("an error of no kind = %v", err)
+	}
+}
+
+func TestNobodyAnswers(t *testing.T) {
+	t.Parallel()
+	gone := httptest.NewServer(http.NotFoundHandler())
+	gone.Close()
+	c := New(Config{Client: gone.Client(), Base: func(chat.Node) (string, error) { return gone.URL, nil }})
+	_, terr := c.Terminal(t.Context(), "a", "t", "x", 1, 1)
+	_, serr := c.Secret(t.Context(), "a", "p", "TOKEN")
+	_, jerr := c.Journal(t.Context(), "a", "t")
+	for _, err := range []error{terr, serr, jerr} {
+		if !errors.Is(err, workspace.ErrAway) || !strings.HasPrefix(err.Error(), "a does not answer") {
+			t.Errorf("an error of a node that is gone = %v", err)
+		}
+	}
+	other, _ := pair(t, ServerConfig{Spaces: &spaces{}})
+	if _, err := other.Ports(t.Context(), "z", "t"); !errors.Is(err, chat.ErrNotFound) || !strings.Contains(err.Error(), "z is not in the mesh") {
+		t.Errorf("a node that is not in the mesh = %v", err)
+	}
+	// Not ours at all.
+	strange := httptest.NewServer(http.NotFoundHandler())
+	defer strange.Close()
+	c = New(Config{Client: strange.Client(), Base: func(chat.Node) (string, error) { return strange.URL, nil }})
+	if _, err := c.Ports(t.Context(), "a", "t"); err == nil || !strings.Contains(err.Error(), "404") {
+		t.Errorf("something else answers: %v", err)
+	}
+}
+
+func TestSecret(t *testing.T) {
+	t.Parallel()
+	give := func(_ context.Context, caller chat.Node, p chat.ProjectID, name string) (string, error) {
+		if name != "TOKEN" {
+			return "", fmt.Errorf("secret %s: %w", name, chat.ErrNotFound)
+		}
+		return fmt.Sprintf("%s %q %s", caller, p, "\x00\nü"), nil
+	}
+	who := func(*http.Request) (chat.Node, error) { return "b", nil }
+	c, _ := pair(t, ServerConfig{Secret: give, Caller: who})
+	for _, p := range []chat.ProjectID{"p1", ""} {
+		if got, err := c.Secret(t.Context(), "a", p, "TOKEN"); err != nil || got != fmt.Sprintf("b %q \x00\nü", p) {
+			t.Errorf("Secret = %q, %v", got, err)
+		}
+	}
+	if _, err := c.Secret(t.Context(), "a", "p1", "OTHER"); !errors.Is(err, chat.ErrNotFound) {
+		t.Errorf("Secret(OTHER) = %v", err)
+	}
+	if _, err := c.Ports(t.Context(), "a", "t"); !errors.Is(err, chat.ErrNotFound) {
+		t.Errorf("a node without workspaces = %v", err)
+	}
+	stranger, _ := pair(t, ServerConfig{Secret: give, Caller: func(*http.Request) (chat.Node, error) { return "", errors.New("who are you?") }})
+	none, _ := pair(t, ServerConfig{Spaces: &spaces{}})
+	for _, c := range []*Client{stranger, none} {
+		if got, err := c.Secret(t.Context(), "a", "p1", "TOKEN"); !errors.Is(err, chat.ErrRefused) || got != "" {
+			t.Errorf("Secret = %q, %v, want a refusal", got, err)
+		}
+	}
+}
+
+// counted is a long text that says how much of it was read, and ends as told.
+type counted struct {
+	left   int64
+	err    error
+	closed chan struct{}
+	read   int64
+}
+
+func (c *counted) Read(b []byte) (int, error) {
+	if c.left == 0 {
+		return 0, c.err
+	}
+	n := int(min(int64(len(b)), c.left))
+	for i := range n {
+		b[i] = 'x'
+	}
+	c.left -= int64(n)
+	c.read += int64(n)
+	return n, nil
+}
+
+func (c *counted) Close() error { close(c.closed); return nil }
+
+func TestStreamsAreWholeOrFail(t *testing.T) {
+	t.Parallel()
+	s := &spaces{}
+	c, _ := pair(t, ServerConfig{Spaces: s})
+	for _, broken := range []error{io.EOF, errors.New("the disk is gone")} {
+		text := &counted{left: 5 << 20, err: broken, closed: make(chan struct{})}
+		s.text = text
+		r, err := c.Journal(t.Context(), "a", "t")
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, err := io.Copy(io.Discard, r)
+		if broken == io.EOF && (err != nil || n != 5<<20) {
+			t.Errorf("read %d, %v", n, err)
+		}
+		if broken != io.EOF && err == nil {
+			t.Errorf("a stream that broke reads as whole, %d bytes", n)
+		}
+		<-text.closed
+	}
+}
+
+// A reader that stops holds neither the source's bytes nor the source.
+func TestSlowReaderOfAStream(t *testing.T) {
+	t.Parallel()
+	text := &counted{left: 1 << 40, closed: make(chan struct{})}
+	s := &spaces{text: text}
+	c, _ := pair(t, ServerConfig{Spaces: s})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	r, err := c.Output(ctx, "a", "t", "m")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(r, make([]byte, 1<<20)); err != nil {
+		t.Fatal(err)
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	time.Sleep(100 * time.Millisecond)
+	runtime.ReadMemStats(&after)
+	if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > 4<<20 {
+		t.Errorf("a reader that waits makes the heap grow by %d", grown)
+	}
+	cancel()
+	<-text.closed
+	if text.read > 64<<20 {
+		t.Errorf("%d bytes were read for a reader of one MiB", text.read)
+	}
+}
+
+func TestTerminal(t *testing.T) {
+	t.Parallel()
+	e := newEcho()
+	s := &spaces{term: e}
+	c, _ := pair(t, ServerConfig{Spaces: s})
+	ctx, cancel := context.WithCancel(t.Context())
+	term, err := c.Terminal(ctx, "a", "t", "t1", 30, 90)
+	cancel() // of the attaching, not of the attachment
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := term.Resize(40, 100); err != nil {
+		t.Fatal(err)
+	}
+	typed := bytes.Repeat([]byte("0123456789abcdef"), 20<<10) // more than one message
+	go func() {
+		for _, b := range [][]byte{typed, []byte("\x00\xff"), []byte("exit")} {
+			if _, err := term.Write(b); err != nil {
+				t.Errorf("Write: %v", err)
+			}
+			time.Sleep(20 * time.Millisecond) // "exit" is a message of its own
+		}
+	}()
+	got, err := io.ReadAll(term)
+	if err != nil || !bytes.Equal(got, append(typed, 0, 0xff)) {
+		t.Errorf("read %d bytes, %v", len(got), err)
+	}
+	if _, err := term.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("after the end: %v", err)
+	}
+	if err := term.Close(); err != nil {
+		t.Errorf("Close = %v", err)
+	}
+	<-e.closed
+	if d := cmp.Diff([]string{`terminal "t" "t1" 30x90`}, s.asked); d != "" {
+		t.Errorf("asked (-want +got):\n%s", d)
+	}
+	if d := cmp.Diff([]string{"40x100"}, e.sizes); d != "" {
+		t.Errorf("sizes (-want +got):\n%s", d)
+	}
+}
+
+func TestTerminalDetaches(t *testing.T) {
+	t.Parallel()
+	for _, by := range []string{"client", "server", "source"} {
+		t.Run(by, func(t *testing.T) {
+			t.Parallel()
+			e := newEcho()
+			c, s := pair(t, ServerConfig{Spaces: &spaces{term: e}})
+			term, err := c.Terminal(t.Context(), "a", "t", "t1", 0, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := term.Write([]byte("hello")); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.ReadFull(term, make([]byte, 5)); err != nil {
+				t.Fatal(err)
+			}
+			ended := make(chan error)
+			go func() { _, err := term.Read(make([]byte, 1)); ended <- err }()
+			switch by {
+			case "client":
+				err = term.Close()
+			case "server":
+				err = s.Close()
+			case "source":
+				err = e.w.CloseWithError(errors.New("it took no output for some seconds"))
+			}
+			if err != nil {
+				t.Errorf("closing: %v", err)
+			}
+			if err := <-ended; err == nil || err == io.EOF {
+				t.Errorf("a lost attachment reads as %v", err)
+			}
+			<-e.closed
+			if _, err := term.Write([]byte("x")); by == "client" && err == nil {
+				t.Error("a closed terminal takes input")
+			}
+			if by == "server" {
+				if _, err := c.Terminal(t.Context(), "a", "t", "t1", 0, 0); !errors.Is(err, workspace.ErrAway) {
+					t.Errorf("a server that closed attaches: %v", err)
+				}
+			}
+		})
+	}
+}
+
+func TestGarbage(t *testing.T) {
+	t.Parallel()
+	s := NewServer(ServerConfig{Spaces: &spaces{term: newEcho(), text: io.NopCloser(strings.NewReader(""))}})
+	srv := httptest.NewServer(s)
+	defer srv.Close()
+	defer s.Close()
+	for path, want := range map[string]int{
+		Prefix:                                http.StatusNotFound,
+		Prefix + "tasks/t/ports":              http.StatusUnprocessableEntity,
+		Prefix + "tasks/_t/other":             http.StatusNotFound,
+		Prefix + "tasks/_t/terminals/x":       http.StatusUnprocessableEntity,
+		Prefix + "tasks/_t/terminals/_x":      http.StatusUpgradeRequired,
+		Prefix + "projects/_p/secrets/_x":     http.StatusConflict,
+		Prefix + "tasks/_t/../../../../x":     http.StatusNotFound,
+		Prefix + "tasks/_t/outputs/_a%2Fb/..": http.StatusNotFound,
+	} {
+		res, err := http.Get(srv.URL + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if res.StatusCode != want {
+			t.Errorf("GET %s = %d, want %d", path, res.StatusCode, want)
+		}
+	}
+}

@@ -1,0 +1,364 @@
+package remote
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/samnode/samnode/chat"
+	"github.com/samnode/samnode/workspace"
+	"github.com/samnode/samnode/workspace/shim"
+)
+
+// Spaces are the workspaces of this node. workspace.Runner is one.
+type Spaces interface {
+	Terminal(ctx context.Context, task chat.TaskID, id string, rows, cols uint16) (workspace.Terminal, error)
+	Terminals(ctx context.Context, task chat.TaskID) ([]shim.TerminalInfo, error)
+	CloseTerminal(ctx context.Context, task chat.TaskID, id string) error
+	Ports(ctx context.Context, task chat.TaskID) ([]shim.Port, error)
+	Journal(ctx context.Context, task chat.TaskID) (io.ReadCloser, error)
+	Output(ctx context.Context, task chat.TaskID, message string) (io.ReadCloser, error)
+}
+
+var _ Spaces = (*workspace.Runner)(nil)
+
+// ServerConfig is what a Server needs.
+type ServerConfig struct {
+	Spaces Spaces // nil: this node has none, and says so
+	// Secret hands out a project's secret, or refuses: it knows which leases
+	// the calling node holds. Nil: this node has none to give.
+	Secret func(ctx context.Context, caller chat.Node, p chat.ProjectID, name string) (string, error)
+	// Caller says which node a request is from. Needed with Secret.
+	Caller func(*http.Request) (chat.Node, error)
+	Logger *slog.Logger // nil: silent
+}
+
+// Server answers what other nodes' Clients ask.
+type Server struct {
+	c    ServerConfig
+	mux  *http.ServeMux
+	done context.Context // ends with Close
+	stop context.CancelFunc
+
+	mu     sync.Mutex
+	closed bool
+	open   sync.WaitGroup // terminals
+}
+
+// NewServer returns a handler for everything below Prefix. Close it.
+func NewServer(c ServerConfig) *Server {
+	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
+	s := &Server{c: c, mux: http.NewServeMux()}
+	s.done, s.stop = context.WithCancel(context.Background())
+	s.handle("GET", "tasks/{task}/terminals", s.terminals)
+	s.handle("GET", "tasks/{task}/terminals/{id}", s.terminal)
+	s.handle("DELETE", "tasks/{task}/terminals/{id}", s.closeTerminal)
+	s.handle("GET", "tasks/{task}/ports", s.ports)
+	s.handle("GET", "tasks/{task}/journal", s.journal)
+	s.handle("GET", "tasks/{task}/outputs/{id}", s.output)
+	s.handle("GET", "projects/{project}/secrets/{id}", s.secret)
+	return s
+}
+
+// ServeHTTP implements http.Handler.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
+
+// Close detaches every terminal, which the http.Server does not know any more,
+// and waits for that. New ones are refused.
+func (s *Server) Close() error {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	s.stop()
+	s.open.Wait()
+	return nil
+}
+
+var (
+	errNoSpaces  = fmt.Errorf("%w: this node has no workspaces", chat.ErrNotFound)
+	errNoSecrets = fmt.Errorf("%w: this node gives no secrets", chat.ErrRefused)
+	errClosing   = fmt.Errorf("this node is stopping: %w", workspace.ErrAway)
+)
+
+// handle turns what a handler returns into an answer.
+func (s *Server) handle(method, path string, do func(http.ResponseWriter, *http.Request) error) {
+	s.mux.HandleFunc(method+" "+Prefix+path, func(w http.ResponseWriter, r *http.Request) {
+		err := do(w, r)
+		if err == nil {
+			return
+		}
+		if errors.Is(err, errBegun) {
+			s.c.Logger.Info("an answer to another node was cut", "path", r.URL.Path, "err", err)
+			panic(http.ErrAbortHandler) // the other side sees that the end is missing
+		}
+		status, no := explain(err)
+		if status == http.StatusInternalServerError {
+			s.c.Logger.Warn("answering another node", "path", r.URL.Path, "err", err)
+		}
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(status)
+		_ = json.NewEncoder(w).Encode(no) // whoever asked may be gone
+	})
+}
+
+// errBegun marks an answer that is cut in its middle.
+var errBegun = errors.New("the answer had begun")
+
+// about reads which task a request is about.
+func (s *Server) about(r *http.Request) (chat.TaskID, error) {
+	if s.c.Spaces == nil {
+		return "", errNoSpaces
+	}
+	id, err := part(r, "task")
+	return chat.TaskID(id), err
+}
+
+func answer(w http.ResponseWriter, v any) error {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	if err := json.NewEncoder(w).Encode(v); err != nil {
+		return fmt.Errorf("%w: %w", errBegun, err)
+	}
+	return nil
+}
+
+func (s *Server) terminals(w http.ResponseWriter, r *http.Request) error {
+	task, err := s.about(r)
+	if err != nil {
+		return err
+	}
+	list, err := s.c.Spaces.Terminals(r.Context(), task)
+	if err != nil {
+		return err
+	}
+	return answer(w, list)
+}
+
+func (s *Server) closeTerminal(w http.ResponseWriter, r *http.Request) error {
+	task, err := s.about(r)
+	if err != nil {
+		return err
+	}
+	id, err := part(r, "id")
+	if err != nil {
+		return err
+	}
+	if err := s.c.Spaces.CloseTerminal(r.Context(), task, id); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+func (s *Server) ports(w http.ResponseWriter, r *http.Request) error {
+	task, err := s.about(r)
+	if err != nil {
+		return err
+	}
+	list, err := s.c.Spaces.Ports(r.Context(), task)
+	if err != nil {
+		return err
+	}
+	return answer(w, list)
+}
+
+func (s *Server) journal(w http.ResponseWriter, r *http.Request) error {
+	task, err := s.about(r)
+	if err != nil {
+		return err
+	}
+	from, err := s.c.Spaces.Journal(r.Context(), task)
+	if err != nil {
+		return err
+	}
+	return stream(w, from)
+}
+
+func (s *Server) output(w http.ResponseWriter, r *http.Request) error {
+	task, err := s.about(r)
+	if err != nil {
+		return err
+	}
+	id, err := part(r, "id")
+	if err != nil {
+		return err
+	}
+	from, err := s.c.Spaces.Output(r.Context(), task, id)
+	if err != nil {
+		return err
+	}
+	return stream(w, from)
+}
+
+// writeWithin is how long a reader may take for one piece of a stream.
+const writeWithin = 30 * time.Second
+
+// stream copies in small pieces; the reader's pace is the source's.
+func stream(w http.ResponseWriter, from io.ReadCloser) error {
+	defer from.Close()
+	w.Header().Set("Content-Type", "application/octet-stream")
+	w.Header().Set("Cache-Control", "no-store")
+	ctl, buf := http.NewResponseController(w), make([]byte, frame)
+	for {
+		n, err := from.Read(buf)
+		if n > 0 {
+			if err := ctl.SetWriteDeadline(time.Now().Add(writeWithin)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+				return fmt.Errorf("%w: %w", errBegun, err)
+			}
+			if _, err := w.Write(buf[:n]); err != nil {
+				return fmt.Errorf("%w: %w", errBegun, err)
+			}
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return fmt.Errorf("%w: %w", errBegun, err)
+		}
+	}
+}
+
+func (s *Server) secret(w http.ResponseWriter, r *http.Request) error {
+	if s.c.Secret == nil || s.c.Caller == nil {
+		return errNoSecrets
+	}
+	caller, err := s.c.Caller(r)
+	if err != nil {
+		return fmt.Errorf("%w: %w", chat.ErrRefused, err)
+	}
+	project, err := part(r, "project")
+	if err != nil {
+		return err
+	}
+	name, err := part(r, "id")
+	if err != nil {
+		return err
+	}
+	value, err := s.c.Secret(r.Context(), caller, chat.ProjectID(project), name)
+	if err != nil {
+		return err
+	}
+	return answer(w, secret{value})
+}
+
+// begin counts a terminal, unless the server is closing.
+func (s *Server) begin() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	s.open.Add(1)
+	return true
+}
+
+// terminal joins another node and a terminal. It is attached before the
+// connection changes its protocol, so that a refusal is an ordinary answer.
+func (s *Server) terminal(w http.ResponseWriter, r *http.Request) error {
+	task, err := s.about(r)
+	if err != nil {
+		return err
+	}
+	id, err := part(r, "id")
+	if err != nil {
+		return err
+	}
+	if !s.begin() {
+		return errClosing
+	}
+	defer s.open.Done()
+	term, err := s.c.Spaces.Terminal(r.Context(), task, id, side(r, "rows"), side(r, "cols"))
+	if err != nil {
+		return err
+	}
+	defer term.Close()
+	conn, err := websocket.Accept(w, r, nil) // answers a refusal itself
+	if err != nil {
+		s.c.Logger.Info("terminal refused", "task", task, "err", err)
+		return nil
+	}
+	defer conn.CloseNow()
+	s.join(conn, term)
+	return nil
+}
+
+// side is a dimension of a terminal; 0: as it is.
+func side(r *http.Request, name string) uint16 {
+	n, err := strconv.ParseUint(r.URL.Query().Get(name), 10, 16)
+	if err != nil || n > maxSide {
+		return 0
+	}
+	return uint16(n)
+}
+
+// join copies both ways until the program, the other node or the server ends.
+func (s *Server) join(conn *websocket.Conn, term workspace.Terminal) {
+	ctx, cancel := context.WithCancel(s.done)
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { _ = term.Close() })() // wakes the reader below
+	conn.SetReadLimit(maxFrame)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	wg.Go(func() {
+		defer cancel()
+		if err := input(ctx, conn, term); err != nil && ctx.Err() == nil {
+			s.c.Logger.Info("terminal input ended", "err", err)
+		}
+	})
+	wg.Go(func() { keepAlive(ctx, conn, func(error) { cancel() }) })
+	if errors.Is(output(ctx, conn, term), io.EOF) {
+		_ = ignore(conn.Close(websocket.StatusNormalClosure, ended))
+		return
+	}
+	_ = ignore(conn.Close(websocket.StatusGoingAway, "detached"))
+}
+
+func output(ctx context.Context, conn *websocket.Conn, term io.Reader) error {
+	buf := make([]byte, frame)
+	for {
+		n, err := term.Read(buf)
+		if n > 0 {
+			if err := conn.Write(ctx, websocket.MessageBinary, buf[:n]); err != nil {
+				return fmt.Errorf("writing to the other node: %w", err)
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("reading the terminal: %w", err)
+		}
+	}
+}
+
+func input(ctx context.Context, conn *websocket.Conn, term workspace.Terminal) error {
+	for {
+		kind, data, err := conn.Read(ctx)
+		if _, closed := errors.AsType[websocket.CloseError](err); closed || errors.Is(err, io.EOF) {
+			return nil // the other node detached
+		}
+		if err != nil {
+			return fmt.Errorf("reading from the other node: %w", err)
+		}
+		if kind == websocket.MessageBinary {
+			_, err = term.Write(data)
+		} else {
+			var to size
+			if json.Unmarshal(data, &to) != nil || to.Rows == 0 || to.Cols == 0 || to.Rows > maxSide || to.Cols > maxSide {
+				continue // not a size
+			}
+			err = term.Resize(to.Rows, to.Cols)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
