@@ -1,7 +1,9 @@
 package store_test
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -82,10 +84,10 @@ func BenchmarkApply(b *testing.B) {
 	b.ReportMetric(float64(b.N*64)/b.Elapsed().Seconds(), "messages/s")
 }
 
-// BenchmarkPage reads pages of 50 at random places of a million messages in
-// 200 tasks; SAMNODE_BENCH_MESSAGES sets another number. It takes a minute to
-// fill the store.
-func BenchmarkPage(b *testing.B) {
+// benchMessages is the size of a filled store: a million messages, or what
+// SAMNODE_BENCH_MESSAGES says.
+func benchMessages(b *testing.B) int {
+	b.Helper()
 	if testing.Short() {
 		b.Skip("fills a store with a million messages")
 	}
@@ -96,29 +98,44 @@ func BenchmarkPage(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-	const tasks, perEntry = 200, 50
-	o := open(b, filepath.Join(b.TempDir(), "chat.db"))
-	defer o.close(b)
-	f := &feeder{}
-	f.begin(b, o, tasks)
+	return total
+}
+
+// The shape of a filled store.
+const benchTasks, perEntry = 200, 50
+
+// fill puts that many messages of 1 KiB into the store and returns how many a
+// second.
+func (f *feeder) fill(b *testing.B, o *opened, total int) float64 {
+	b.Helper()
+	f.begin(b, o, benchTasks)
 	text := strings.Repeat("x", 1024)
 	began := time.Now()
 	for n := 0; n < total; n += 20 * perEntry {
 		var batch []store.Entry
 		for i := range 20 {
-			batch = append(batch, f.items(b, (n/perEntry+i)%tasks, perEntry, text))
+			batch = append(batch, f.items(b, (n/perEntry+i)%benchTasks, perEntry, text))
 		}
 		if err := o.machine.Apply(batch); err != nil {
 			b.Fatal(err)
 		}
 	}
-	filled := time.Since(began)
+	return float64(total) / time.Since(began).Seconds()
+}
+
+// BenchmarkPage reads pages of 50 at random places of a filled store.
+func BenchmarkPage(b *testing.B) {
+	total := benchMessages(b)
+	o := open(b, filepath.Join(b.TempDir(), "chat.db"))
+	defer o.close(b)
+	f := &feeder{}
+	filled := f.fill(b, o, total)
 	rng := rand.New(rand.NewPCG(1, 1))
-	perTask := total / tasks
+	perTask := total / benchTasks
 	var took []time.Duration
 	for b.Loop() {
 		start := time.Now()
-		page, err := o.room.Messages(b.Context(), benchTask(rng.IntN(tasks)), uint64(60+rng.IntN(perTask-60)), 50)
+		page, err := o.room.Messages(b.Context(), benchTask(rng.IntN(benchTasks)), uint64(60+rng.IntN(perTask-60)), 50)
 		if err != nil || len(page) != 50 {
 			b.Fatalf("page of %d messages, %v", len(page), err)
 		}
@@ -127,8 +144,115 @@ func BenchmarkPage(b *testing.B) {
 	slices.Sort(took)
 	b.ReportMetric(float64(took[len(took)/2].Microseconds()), "p50-µs")
 	b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "p99-µs")
-	b.ReportMetric(float64(total)/filled.Seconds(), "fill-messages/s")
+	b.ReportMetric(filled, "fill-messages/s")
 	b.ReportMetric(residentMB(b), "resident-MB")
+}
+
+// BenchmarkCopy copies a filled store while messages are applied, and restores
+// the copy into another store.
+func BenchmarkCopy(b *testing.B) {
+	total := benchMessages(b)
+	dir := b.TempDir()
+	o := open(b, filepath.Join(dir, "chat.db"))
+	defer o.close(b)
+	f := &feeder{}
+	f.fill(b, o, total)
+	alone := f.rate(b, o, time.After(3*time.Second))
+	for n := 0; b.Loop(); n++ {
+		began := time.Now()
+		c, err := o.machine.Copy()
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.ReportMetric(float64(time.Since(began).Microseconds()), "pin-µs")
+		path := filepath.Join(dir, fmt.Sprintf("copy-%d", n))
+		done, peak := make(chan time.Time), make(chan float64)
+		go func() { peak <- peakMB(b, done) }()
+		began = time.Now()
+		go func() {
+			defer close(done)
+			if err := writeFile(path, c); err != nil {
+				b.Error(err)
+			}
+		}()
+		rate := f.rate(b, o, done)
+		b.ReportMetric(alone, "apply-alone/s")
+		b.ReportMetric(rate, "apply-copying/s")
+		b.ReportMetric(time.Since(began).Seconds(), "copy-s")
+		b.ReportMetric(<-peak, "copy-resident-MB")
+		b.ReportMetric(float64(fileSize(b, filepath.Join(dir, "chat.db-wal")))/1e6, "wal-MB")
+		restoreFile(b, filepath.Join(dir, fmt.Sprintf("restored-%d.db", n)), path)
+	}
+}
+
+// rate applies batches of 64 messages until stop and returns messages per
+// second.
+func (f *feeder) rate(b *testing.B, o *opened, stop <-chan time.Time) float64 {
+	b.Helper()
+	text := strings.Repeat("x", 1024)
+	began, n := time.Now(), 0
+	for {
+		select {
+		case <-stop:
+			return float64(n*64) / time.Since(began).Seconds()
+		default:
+		}
+		batch := make([]store.Entry, 64)
+		for i := range batch {
+			batch[i] = f.items(b, (n+i)%benchTasks, 1, text)
+		}
+		if err := o.machine.Apply(batch); err != nil {
+			b.Fatal(err)
+		}
+		n++
+	}
+}
+
+// peakMB is the most resident memory seen until stop.
+func peakMB(b *testing.B, stop <-chan time.Time) (peak float64) {
+	for {
+		peak = max(peak, residentMB(b))
+		select {
+		case <-stop:
+			return peak
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+func writeFile(path string, c io.WriterTo) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	_, err = c.WriteTo(f)
+	return errors.Join(err, f.Close(), c.(io.Closer).Close())
+}
+
+// restoreFile restores a copy into a fresh store and removes both.
+func restoreFile(b *testing.B, path, from string) {
+	b.Helper()
+	f, err := os.Open(from)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer os.Remove(from)
+	defer f.Close()
+	r := open(b, path)
+	done, peak := make(chan time.Time), make(chan float64)
+	go func() { peak <- peakMB(b, done) }()
+	began := time.Now()
+	if err := r.machine.Restore(f); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportMetric(time.Since(began).Seconds(), "restore-s")
+	close(done)
+	b.ReportMetric(<-peak, "restore-resident-MB")
+	b.ReportMetric(float64(fileSize(b, path))/1e6, "MB")
+	r.close(b)
+	if err := os.Remove(path); err != nil {
+		b.Fatal(err)
+	}
 }
 
 // residentMB is the process' resident memory now; 0 where /proc lacks it.

@@ -28,8 +28,8 @@ func (p *readStatements) prepare(ctx context.Context, db *sql.DB) error {
 	})
 }
 
-// key is the number of a task, 0 for one without messages.
-func (s *Store) key(ctx context.Context, task chat.TaskID) (int64, error) {
+// keyLocked is the number of a task, 0 for one without messages.
+func (s *Store) keyLocked(ctx context.Context, task chat.TaskID) (int64, error) {
 	var key int64
 	err := s.reads.taskKey.QueryRowContext(ctx, string(task)).Scan(&key)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
@@ -65,7 +65,9 @@ func list(ctx context.Context, stmt *sql.Stmt, args ...any) ([]chat.Message, err
 // Page is chat.History's: ascending by seq, from r.From on, or the newest
 // below r.Before.
 func (s *Store) Page(ctx context.Context, task chat.TaskID, r chat.Range, limit int) ([]chat.Message, error) {
-	key, err := s.key(ctx, task)
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	key, err := s.keyLocked(ctx, task)
 	if err != nil || key == 0 {
 		return nil, err
 	}
@@ -84,7 +86,9 @@ func (s *Store) Page(ctx context.Context, task chat.TaskID, r chat.Range, limit 
 // Changed is chat.History's: by (Index, Seq), the messages of one index
 // together.
 func (s *Store) Changed(ctx context.Context, task chat.TaskID, after, upto uint64, limit int) ([]chat.Message, bool, error) {
-	key, err := s.key(ctx, task)
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	key, err := s.keyLocked(ctx, task)
 	if err != nil || key == 0 || after >= math.MaxInt64 {
 		return nil, false, err
 	}
@@ -108,7 +112,9 @@ func (s *Store) Changed(ctx context.Context, task chat.TaskID, after, upto uint6
 
 // One is chat.History's.
 func (s *Store) One(ctx context.Context, task chat.TaskID, id string) (chat.Message, error) {
-	key, err := s.key(ctx, task)
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	key, err := s.keyLocked(ctx, task)
 	if err != nil {
 		return chat.Message{}, err
 	}
@@ -125,7 +131,9 @@ func (s *Store) One(ctx context.Context, task chat.TaskID, id string) (chat.Mess
 
 // Count is the number of a task's messages.
 func (s *Store) Count(ctx context.Context, task chat.TaskID) (int, error) {
-	key, err := s.key(ctx, task)
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	key, err := s.keyLocked(ctx, task)
 	if err != nil || key == 0 {
 		return 0, err
 	}

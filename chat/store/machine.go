@@ -28,7 +28,8 @@ var ErrBehind = errors.New("the store is behind the snapshot; restore it from a 
 var ErrDead = errors.New("the message store failed; restart this node")
 
 // Machine applies the log to a state and its store, and publishes to a Room.
-// Its methods but Applied and what Snapshot returns belong to one goroutine.
+// Its methods but Applied, and what Snapshot and Copy return, belong to one
+// goroutine.
 type Machine struct {
 	store   *Store
 	state   *chat.State
@@ -113,10 +114,11 @@ func (m *Machine) apply(b *batch, entries []Entry) error {
 	return b.commit(rows, last)
 }
 
-// manifest is a snapshot: the store itself is on this node's disk.
+// manifest is what a snapshot or a copy begins with.
 type manifest struct {
 	Format int    `json:"format"`
 	Index  uint64 `json:"index"`
+	Bytes  int64  `json:"bytes,omitempty"` // of the database behind it; 0: it is on this node's disk
 }
 
 // Snapshot names the index that the store has now. Its WriteTo makes the
@@ -148,20 +150,4 @@ func (s snapshot) WriteTo(w io.Writer) (int64, error) {
 		return int64(n), fmt.Errorf("writing the manifest: %w", err)
 	}
 	return int64(n), nil
-}
-
-// Restore accepts a manifest that this store has reached. One above it is an
-// ErrBehind: the messages are not in it.
-func (m *Machine) Restore(r io.Reader) error {
-	var got manifest
-	if err := json.NewDecoder(io.LimitReader(r, 1<<10)).Decode(&got); err != nil {
-		return fmt.Errorf("reading the manifest: %w", err)
-	}
-	switch {
-	case got.Format != format:
-		return fmt.Errorf("the manifest has format %d and this samnode reads %d: upgrade this node", got.Format, format)
-	case got.Index > m.Applied():
-		return fmt.Errorf("the snapshot is at index %d, the store at %d: %w", got.Index, m.Applied(), ErrBehind)
-	}
-	return nil
 }

@@ -5,7 +5,8 @@
 // WAL mode with synchronous=NORMAL: a commit does not wait for the disk, and a
 // power loss can take the newest commits back but never tears one. What is
 // lost is in the log and is applied again. A checkpoint makes durable what is
-// committed; only then may the log be cut.
+// committed; only then may the log be cut. A copy reads one moment of the store
+// while it is written; a restore puts a copy in the store's place.
 package store
 
 import (
@@ -18,6 +19,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"time"
 
 	_ "modernc.org/sqlite" // registers the driver "sqlite"
@@ -40,15 +42,30 @@ type Config struct {
 }
 
 // Store is one open database. Reads may come from any goroutine; batches are
-// written by one, see [Machine].
+// written by one, which is also the only one to replace the file, see
+// [Machine].
 type Store struct {
-	path   string
-	logger *slog.Logger
-	write  *sql.DB // one connection
-	read   *sql.DB // read-only
-	sync   *sql.DB // one connection, for checkpoints beside the writer
-	stmts  statements
-	reads  readStatements
+	path    string
+	logger  *slog.Logger
+	readers int
+
+	// mu is held for writing while the file is replaced, and for reading by
+	// whoever else but the writer uses the connections.
+	mu sync.RWMutex
+	conns
+	shut bool // the connections are closed
+
+	pinsMu sync.Mutex
+	pins   map[*pin]struct{} // whose transactions are open
+}
+
+// conns are the connections to one file.
+type conns struct {
+	write *sql.DB // one connection
+	read  *sql.DB // read-only
+	sync  *sql.DB // one connection, for checkpoints beside the writer
+	stmts statements
+	reads readStatements
 }
 
 const schema = `
@@ -73,22 +90,23 @@ const format = 1
 // Open opens or makes the store. After a stop that was not clean it is
 // checked; a corrupt one is moved aside and the error wraps ErrCorrupt.
 func Open(ctx context.Context, cfg Config) (*Store, error) {
-	s := &Store{path: cfg.Path, logger: cfg.Logger}
+	s := &Store{path: cfg.Path, logger: cfg.Logger, readers: cfg.Readers, pins: map[*pin]struct{}{}}
 	if s.logger == nil {
 		s.logger = slog.New(slog.DiscardHandler)
+	}
+	if s.readers == 0 {
+		s.readers = max(4, 2*runtime.GOMAXPROCS(0))
 	}
 	if err := os.MkdirAll(filepath.Dir(cfg.Path), 0o700); err != nil {
 		return nil, fmt.Errorf("making the store's folder: %w", err)
 	}
-	readers := cfg.Readers
-	if readers == 0 {
-		readers = max(4, 2*runtime.GOMAXPROCS(0))
+	if err := removeLeftovers(cfg.Path); err != nil {
+		return nil, fmt.Errorf("removing half-made copies of the store: %w", err)
 	}
-	err := s.open(ctx, readers)
-	if err == nil {
+	var err error
+	if s.conns, err = s.connect(ctx); err == nil {
 		return s, nil
 	}
-	_ = s.closeAll() // err says what is wrong
 	if isCorrupt(err) {
 		aside, moveErr := moveAside(cfg.Path)
 		s.logger.Error("the message store is corrupt", "path", cfg.Path, "moved_to", aside, "err", err)
@@ -97,27 +115,38 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	return nil, fmt.Errorf("opening %s: %w", cfg.Path, err)
 }
 
-func (s *Store) open(ctx context.Context, readers int) (err error) {
-	if s.write, err = openDB(s.path, "rwc", 1); err != nil {
-		return err
+// connect opens the connections to the file and marks it as in use.
+func (s *Store) connect(ctx context.Context) (_ conns, err error) {
+	var c conns
+	defer func() {
+		if err != nil {
+			_ = c.close() // err says what is wrong
+		}
+	}()
+	if c.write, err = openDB(s.path, "rwc", 1); err != nil {
+		return c, err
 	}
-	if _, err := s.write.ExecContext(ctx, schema); err != nil {
-		return err
+	if _, err := c.write.ExecContext(ctx, schema); err != nil {
+		return c, err
 	}
-	if err := s.checkInfo(ctx); err != nil {
-		return err
+	if err := s.checkInfo(ctx, c.write); err != nil {
+		return c, err
 	}
-	if s.sync, err = openDB(s.path, "rw", 1); err != nil {
-		return err
+	if c.sync, err = openDB(s.path, "rw", 1); err != nil {
+		return c, err
 	}
-	if s.read, err = openDB(s.path, "ro", readers); err != nil {
-		return err
+	if c.read, err = openDB(s.path, "ro", s.readers); err != nil {
+		return c, err
 	}
-	if err := s.stmts.prepare(ctx, s.write); err != nil {
-		return err
+	if err := c.stmts.prepare(ctx, c.write); err != nil {
+		return c, err
 	}
-	return s.reads.prepare(ctx, s.read)
+	return c, c.reads.prepare(ctx, c.read)
 }
+
+// walKept is the size to which a WAL that grew while a reader stood on old
+// pages is cut again.
+const walKept = 64 << 20
 
 // openDB opens the file with the pragmas that every connection gets.
 func openDB(path, mode string, conns int) (*sql.DB, error) {
@@ -125,7 +154,7 @@ func openDB(path, mode string, conns int) (*sql.DB, error) {
 	if mode == "rwc" {
 		cache = 16 << 10
 	}
-	dsn := fmt.Sprintf("file:%s?mode=%s&_txlock=immediate&_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)&_pragma=busy_timeout(10000)&_pragma=cache_size(-%d)&_pragma=wal_autocheckpoint(4000)", escapePath(path), mode, cache)
+	dsn := fmt.Sprintf("file:%s?mode=%s&_txlock=immediate&_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)&_pragma=busy_timeout(10000)&_pragma=cache_size(-%d)&_pragma=wal_autocheckpoint(4000)&_pragma=journal_size_limit(%d)", escapePath(path), mode, cache, walKept)
 	if mode == "ro" {
 		dsn = fmt.Sprintf("file:%s?mode=ro&_pragma=query_only(1)&_pragma=busy_timeout(10000)&_pragma=cache_size(-%d)", escapePath(path), cache)
 	}
@@ -144,37 +173,54 @@ func escapePath(path string) string {
 }
 
 // checkInfo reads what the store knows of itself and marks it as in use.
-func (s *Store) checkInfo(ctx context.Context) error {
-	var got, clean int64
-	if err := s.write.QueryRowContext(ctx, `SELECT value FROM info WHERE name = 'format'`).Scan(&got); err != nil {
+func (s *Store) checkInfo(ctx context.Context, db *sql.DB) error {
+	if err := checkFormat(ctx, db); err != nil {
 		return err
 	}
-	if got != format {
-		return fmt.Errorf("the store has format %d and this samnode reads %d: it was written by a newer samnode, upgrade this node", got, format)
-	}
-	if err := s.write.QueryRowContext(ctx, `SELECT value FROM info WHERE name = 'clean'`).Scan(&clean); err != nil {
+	clean, err := info(ctx, db, "clean")
+	if err != nil {
 		return err
 	}
 	if clean == 0 {
-		if err := s.quickCheck(ctx); err != nil {
+		began := time.Now()
+		if err := quickCheck(ctx, db); err != nil {
 			return err
 		}
+		s.logger.Info("checked the message store after an unclean stop", "path", s.path, "took", time.Since(began))
 	}
-	_, err := s.write.ExecContext(ctx, `UPDATE info SET value = 0 WHERE name = 'clean'`)
+	_, err = db.ExecContext(ctx, `UPDATE info SET value = 0 WHERE name = 'clean'`)
 	return err
 }
 
-// quickCheck walks the database after a stop that was not clean.
-func (s *Store) quickCheck(ctx context.Context) error {
-	began := time.Now()
+// querier is a database, a connection or a transaction.
+type querier interface {
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+func info(ctx context.Context, q querier, name string) (value int64, err error) {
+	if err := q.QueryRowContext(ctx, `SELECT value FROM info WHERE name = ?`, name).Scan(&value); err != nil {
+		return 0, fmt.Errorf("reading the store's %s: %w", name, err)
+	}
+	return value, nil
+}
+
+func checkFormat(ctx context.Context, q querier) error {
+	got, err := info(ctx, q, "format")
+	if err == nil && got != format {
+		err = fmt.Errorf("the store has format %d and this samnode reads %d: it was written by a newer samnode, upgrade this node", got, format)
+	}
+	return err
+}
+
+// quickCheck walks the whole database.
+func quickCheck(ctx context.Context, q querier) error {
 	var verdict string
-	if err := s.write.QueryRowContext(ctx, `PRAGMA quick_check(1)`).Scan(&verdict); err != nil {
+	if err := q.QueryRowContext(ctx, `PRAGMA quick_check(1)`).Scan(&verdict); err != nil {
 		return err
 	}
 	if verdict != "ok" {
 		return fmt.Errorf("%w: %s", errCheck, verdict)
 	}
-	s.logger.Info("checked the message store after an unclean stop", "path", s.path, "took", time.Since(began))
 	return nil
 }
 
@@ -214,22 +260,29 @@ func moveAside(path string) (string, error) {
 
 // Close checkpoints and marks the stop as clean.
 func (s *Store) Close() error {
-	err := errors.Join(s.read.Close(), s.sync.Close())
+	unpinned := s.unpin(errClosed)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.shut {
+		return unpinned
+	}
+	s.shut = true
+	err := errors.Join(unpinned, s.read.Close(), s.sync.Close())
 	if err == nil {
 		_, err = s.write.ExecContext(context.Background(), `UPDATE info SET value = 1 WHERE name = 'clean'`)
 	}
 	if err == nil {
 		_, err = s.write.ExecContext(context.Background(), `PRAGMA wal_checkpoint(TRUNCATE)`)
 	}
-	if err := errors.Join(err, s.closeAll()); err != nil {
+	if err := errors.Join(err, s.close()); err != nil {
 		return fmt.Errorf("closing %s: %w", s.path, err)
 	}
 	return nil
 }
 
-func (s *Store) closeAll() error {
+func (c *conns) close() error {
 	var errs []error
-	for _, db := range []*sql.DB{s.read, s.sync, s.write} {
+	for _, db := range []*sql.DB{c.read, c.sync, c.write} {
 		if db != nil {
 			errs = append(errs, db.Close())
 		}
@@ -237,20 +290,20 @@ func (s *Store) closeAll() error {
 	return errors.Join(errs...)
 }
 
-// checkpointWait is how long a checkpoint waits for readers of old pages.
+// checkpointWait is how long a checkpoint waits for readers of old pages. A
+// copy that is being made is not counted: it takes as long as it takes.
 const checkpointWait = 30 * time.Second
 
 // checkpoint makes durable what is committed now: it moves the WAL into the
 // database and syncs both. Writing goes on meanwhile; a reader that stands on
 // older pages holds it up, at most for checkpointWait.
 func (s *Store) checkpoint(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, checkpointWait)
-	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
+	began := time.Now()
 	for want := -1; ; {
-		var busy, inLog, moved int
-		if err := s.sync.QueryRowContext(ctx, `PRAGMA wal_checkpoint(PASSIVE)`).Scan(&busy, &inLog, &moved); err != nil {
+		busy, inLog, moved, err := s.moveWAL(ctx, "PASSIVE")
+		if err != nil {
 			return fmt.Errorf("checkpointing %s: %w", s.path, err)
 		}
 		if want < 0 {
@@ -259,25 +312,46 @@ func (s *Store) checkpoint(ctx context.Context) error {
 		if busy == 0 && (moved >= want || moved == inLog) { // a WAL that began anew was moved whole
 			return nil
 		}
+		if s.pinned() {
+			began = time.Now()
+		}
+		if time.Since(began) > checkpointWait {
+			return fmt.Errorf("checkpointing %s: a reader held %d of %d pages back for %s", s.path, inLog-moved, inLog, checkpointWait)
+		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return fmt.Errorf("checkpointing %s: a reader held %d of %d pages back: %w", s.path, inLog-moved, inLog, context.Cause(ctx))
+			return fmt.Errorf("checkpointing %s: %w", s.path, context.Cause(ctx))
 		}
 	}
+}
+
+// moveWAL checkpoints once and says how many pages the WAL has and how many of
+// them are in the database now.
+func (s *Store) moveWAL(ctx context.Context, mode string) (busy, inLog, moved int, err error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	err = s.sync.QueryRowContext(ctx, `PRAGMA wal_checkpoint(`+mode+`)`).Scan(&busy, &inLog, &moved)
+	return busy, inLog, moved, err
 }
 
 // Load reads the small rows: the state, committed, and the log index that the
 // store has reached.
 func (s *Store) Load(ctx context.Context) (*chat.State, uint64, error) {
-	tx, err := s.read.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return load(ctx, s.read)
+}
+
+func load(ctx context.Context, db *sql.DB) (*chat.State, uint64, error) {
+	tx, err := db.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
 	if err != nil {
 		return nil, 0, fmt.Errorf("loading the state: %w", err)
 	}
 	defer tx.Rollback() //nolint:errcheck // nothing was written
-	var applied uint64
-	if err := tx.QueryRowContext(ctx, `SELECT value FROM info WHERE name = 'applied'`).Scan(&applied); err != nil {
-		return nil, 0, fmt.Errorf("reading the applied index: %w", err)
+	applied, err := info(ctx, tx, "applied")
+	if err != nil {
+		return nil, 0, err
 	}
 	found, err := tx.QueryContext(ctx, `SELECT kind, id, data FROM small`)
 	if err != nil {
@@ -296,22 +370,5 @@ func (s *Store) Load(ctx context.Context) (*chat.State, uint64, error) {
 		return nil, 0, fmt.Errorf("loading the state: %w", err)
 	}
 	state, err := chat.Load(rows)
-	return state, applied, err
-}
-
-// Backup writes a whole, compact copy of the store to a file that must not
-// exist. Applying goes on meanwhile.
-func (s *Store) Backup(ctx context.Context, path string) error {
-	if _, err := os.Lstat(path); err == nil {
-		return fmt.Errorf("writing a copy of the store: %w: %s", os.ErrExist, path)
-	}
-	db, err := openDB(s.path, "rw", 1) // its own: readers may not write, checkpoints must not wait
-	if err != nil {
-		return fmt.Errorf("opening the store to copy it: %w", err)
-	}
-	_, err = db.ExecContext(ctx, `VACUUM INTO ?`, path)
-	if err = errors.Join(err, db.Close()); err != nil {
-		return fmt.Errorf("writing a copy of the store: %w", err)
-	}
-	return nil
+	return state, uint64(applied), err
 }

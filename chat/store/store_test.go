@@ -420,23 +420,3 @@ func TestUncleanStopIsChecked(t *testing.T) {
 		t.Errorf("Open after an unclean stop with a torn page = %v, want ErrCorrupt", err)
 	}
 }
-
-func TestBackupIsAWholeStore(t *testing.T) {
-	entries := script(t, 100)
-	dir := t.TempDir()
-	o := open(t, filepath.Join(dir, "chat.db"))
-	defer o.close(t)
-	o.apply(t, entries, rand.New(rand.NewPCG(17, 18)))
-	copied := filepath.Join(dir, "copy.db")
-	if err := o.Backup(context.Background(), copied); err != nil {
-		t.Fatal(err)
-	}
-	c := open(t, copied)
-	defer c.close(t)
-	if diff := cmp.Diff(dump(t, o.state, o), dump(t, c.state, c)); diff != "" {
-		t.Errorf("copy differs (-want +got):\n%s", diff)
-	}
-	if err := o.Backup(context.Background(), copied); !errors.Is(err, os.ErrExist) {
-		t.Errorf("Backup over a file = %v, want ErrExist", err)
-	}
-}
