@@ -1,7 +1,9 @@
 package mesh
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"net"
 	"sync"
 )
@@ -15,6 +17,23 @@ type entrance struct {
 	conns   chan net.Conn
 	done    chan struct{} // closed by Close
 	once    sync.Once
+}
+
+// put hands a connection to whoever accepts.
+func (e *entrance) put(ctx context.Context, c net.Conn) error {
+	select {
+	case e.conns <- c:
+		select {
+		case <-e.done:
+			e.drain()
+		default:
+		}
+		return nil
+	case <-e.done:
+		return fmt.Errorf("calling %s: %w", e.service, net.ErrClosed)
+	case <-ctx.Done():
+		return fmt.Errorf("calling %s: this node is too busy to answer", e.service)
+	}
 }
 
 // Accept implements net.Listener.

@@ -199,19 +199,7 @@ func (g *Gate) hand(ctx context.Context, c *tracked, v Visit) error {
 	if v.Wrap != nil {
 		admitted = v.Wrap(admitted)
 	}
-	select {
-	case e.conns <- admitted:
-		select {
-		case <-e.done:
-			e.drain()
-		default:
-		}
-		return nil
-	case <-e.done:
-		return fmt.Errorf("calling %s: %w", v.Service, net.ErrClosed)
-	case <-ctx.Done():
-		return fmt.Errorf("calling %s: this node is too busy to answer", v.Service)
-	}
+	return e.put(ctx, admitted)
 }
 
 func (g *Gate) entrance(s Service) (*entrance, error) {
@@ -295,4 +283,28 @@ func (l *limiter) allow() (dropped int, ok bool) {
 	}
 	dropped, l.dropped = l.dropped, 0
 	return dropped, true
+}
+
+// Inside connects this node to its own service, as who.
+func (g *Gate) Inside(ctx context.Context, s Service, who Caller) (net.Conn, error) {
+	e, err := g.entrance(s)
+	if err != nil {
+		return nil, err
+	}
+	if err := g.Check(ctx, s, who); err != nil {
+		return nil, err
+	}
+	near, far := net.Pipe()
+	out, err := g.track(near)
+	if err != nil {
+		return nil, err
+	}
+	in, err := g.track(far)
+	if err != nil {
+		return nil, errors.Join(err, out.Close())
+	}
+	if err := e.put(ctx, &conn{tracked: in, caller: who}); err != nil {
+		return nil, errors.Join(err, out.Close(), in.Close())
+	}
+	return out, nil
 }

@@ -16,6 +16,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/samnode/samnode/chat"
@@ -74,11 +75,57 @@ func (r Role) Stronger(o Role) Role {
 // either a node or a person.
 type Caller struct {
 	Person   chat.Person
-	Role     Role     // as the network grants it; "": it grants none, the state decides
+	Role     Role     // the strongest that the network grants; "": it grants none, the state decides
 	Projects []string // to which Role applies, by name; "*": all
+	Grants   []Grant  // all that the network grants, for RoleIn
 	Node     string   // the stable address of a node; "": a person
 	Name     string   // host name of the calling device, as the network says; for people to read
 	Local    bool     // the call came from this machine, not over a network
+}
+
+// Grant is a role in some projects, by name; "*": all.
+type Grant struct {
+	Role     Role     `json:"role"`
+	Projects []string `json:"projects"`
+}
+
+// Granted returns c with what the network grants. A person who has several
+// grants has the strongest role, in the projects of those grants that give it.
+// What names no projects is for all; what names no role of people is ignored.
+func (c Caller) Granted(grants []Grant) Caller {
+	c.Role, c.Projects, c.Grants = "", nil, nil
+	for _, g := range grants {
+		if g.Role.Stronger("") == "" {
+			continue
+		}
+		if len(g.Projects) == 0 {
+			g.Projects = []string{"*"}
+		}
+		c.Grants = append(c.Grants, g)
+		c.Role = c.Role.Stronger(g.Role)
+	}
+	for _, g := range c.Grants {
+		if g.Role == c.Role {
+			c.Projects = append(c.Projects, g.Projects...)
+		}
+	}
+	slices.Sort(c.Projects)
+	c.Projects = slices.Compact(c.Projects)
+	if slices.Contains(c.Projects, "*") {
+		c.Projects = []string{"*"}
+	}
+	return c
+}
+
+// RoleIn is the strongest role that the network grants in a project; "": none.
+func (c Caller) RoleIn(project string) Role {
+	var role Role
+	for _, g := range c.Grants {
+		if slices.Contains(g.Projects, "*") || slices.Contains(g.Projects, project) {
+			role = role.Stronger(g.Role)
+		}
+	}
+	return role
 }
 
 // LogValue keeps a caller one short word in the log.
