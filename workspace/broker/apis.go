@@ -130,17 +130,18 @@ func signGemini(h http.Header, c Credential) {
 // refusal is the broker's own answer to a model call.
 type refusal struct {
 	status int
-	kind   string // stale, path, invalid, large, budget, key, upstream
+	kind   string // stale, away, path, invalid, large, budget, key, upstream
 	text   string
 }
 
 // refuseAnthropic and its siblings are the vendors' own forms, so that the
 // agent shows the text. None of the statuses asks for another try, but for
 // an upstream that could not be reached (codex tries five times all the same,
-// within seconds).
+// within seconds) and a mesh that is away.
 func refuseAnthropic(r refusal) any {
 	types := map[string]string{
-		"invalid": "invalid_request_error", "large": "request_too_large", "budget": "billing_error", "upstream": "api_error",
+		"invalid": "invalid_request_error", "large": "request_too_large", "budget": "billing_error",
+		"upstream": "api_error", "away": "overloaded_error",
 	}
 	typ := types[r.kind]
 	if typ == "" {
@@ -151,7 +152,8 @@ func refuseAnthropic(r refusal) any {
 
 func refuseOpenAI(r refusal) any {
 	code := map[string]string{
-		"invalid": "invalid_request_error", "large": "request_too_large", "budget": "insufficient_quota", "upstream": "server_error",
+		"invalid": "invalid_request_error", "large": "request_too_large", "budget": "insufficient_quota",
+		"upstream": "server_error", "away": "server_error",
 	}[r.kind]
 	if code == "" {
 		code = "permission_denied"
@@ -161,7 +163,8 @@ func refuseOpenAI(r refusal) any {
 
 func refuseGemini(r refusal) any {
 	status := map[string]string{
-		"invalid": "INVALID_ARGUMENT", "large": "INVALID_ARGUMENT", "budget": "RESOURCE_EXHAUSTED", "upstream": "UNAVAILABLE",
+		"invalid": "INVALID_ARGUMENT", "large": "INVALID_ARGUMENT", "budget": "RESOURCE_EXHAUSTED",
+		"upstream": "UNAVAILABLE", "away": "UNAVAILABLE",
 	}[r.kind]
 	if status == "" {
 		status = "PERMISSION_DENIED"
@@ -178,9 +181,16 @@ func (a *api) explain(r refusal) []byte {
 	return body
 }
 
+// awayRetry spreads the ten tries of an agent over minutes.
+const awayRetry = "15"
+
 func (a *api) answer(w http.ResponseWriter, r refusal) {
 	w.Header().Set("Content-Type", "application/json")
-	if r.kind != "upstream" {
+	switch r.kind {
+	case "upstream":
+	case "away":
+		w.Header().Set("Retry-After", awayRetry)
+	default:
 		w.Header().Set("X-Should-Retry", "false")
 	}
 	w.WriteHeader(r.status)

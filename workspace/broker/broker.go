@@ -36,6 +36,11 @@ const (
 // wrapped or not; the agent is told how to set one.
 var ErrNoKey = errors.New("no key")
 
+// ErrForNow says that what is refused may be good again in a while: Stale and
+// Key wrap it when this node is cut off from the mesh. Agents are told to try
+// again then, where any other refusal tells them not to.
+var ErrForNow = errors.New("for now")
+
 // errClosed is the cause that ends requests in flight.
 var errClosed = errors.New("the workspace's broker is closed")
 
@@ -60,11 +65,12 @@ type Config struct {
 	// can use the sockets: keep its parent closed.
 	Dir string
 
-	// Stale returns nil while the lease's token is good, else why it is not.
+	// Stale returns nil while the lease's token is good, else why it is not or,
+	// with ErrForNow, is in doubt.
 	Stale func() error
 
 	// Key returns the credential for "anthropic", "openai" or "gemini", or
-	// ErrNoKey. It is asked for each model call.
+	// ErrNoKey, or ErrForNow. It is asked for each model call.
 	Key func(ctx context.Context, provider string) (Credential, error)
 
 	// Upstream replaces a provider's public base URL (a gateway, a test). The
@@ -264,20 +270,24 @@ func (b *Broker) watch(ctx context.Context, tick <-chan time.Time) {
 // staleEvery is how long a tunnel may outlive its lease.
 const staleEvery = 5 * time.Second
 
-// stale returns the sentence for a workspace whose lease is over, or "".
-func (b *Broker) stale() string {
+// stale returns the sentence for a workspace whose lease is over or in doubt,
+// or "".
+func (b *Broker) stale() (why string, forNow bool) {
 	err := b.cfg.Stale()
 	if err == nil {
-		return ""
+		return "", false
 	}
 	b.stats.Stale.Add(1)
-	return "samnode: this workspace no longer holds its task: " + oneLine(err.Error())
+	if errors.Is(err, ErrForNow) {
+		return "samnode: nothing leaves this workspace now: " + oneLine(err.Error()), true
+	}
+	return "samnode: this workspace no longer holds its task: " + oneLine(err.Error()), false
 }
 
 // serveGit answers on the git socket.
 func (b *Broker) serveGit(w http.ResponseWriter, r *http.Request) {
 	b.stats.Git.Add(1)
-	if why := b.stale(); why != "" {
+	if why, _ := b.stale(); why != "" {
 		http.Error(w, why, http.StatusForbidden)
 		return
 	}

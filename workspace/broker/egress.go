@@ -47,7 +47,7 @@ func newEgress(b *Broker) *egress {
 }
 
 func (e *egress) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if why := e.b.stale(); why != "" {
+	if why, _ := e.b.stale(); why != "" {
 		e.refuse(w, r, http.StatusForbidden, why)
 		return
 	}

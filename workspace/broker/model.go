@@ -96,7 +96,9 @@ func (m *models) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // admit fills c and prepares r, or says why the call is refused.
 func (m *models) admit(c *call, r *http.Request) *refusal {
-	if why := m.b.stale(); why != "" {
+	if why, forNow := m.b.stale(); forNow {
+		return &refusal{http.StatusServiceUnavailable, "away", why}
+	} else if why != "" {
 		return &refusal{http.StatusForbidden, "stale", why}
 	}
 	route, ok := c.api.route(r.Method, c.path)
@@ -216,7 +218,11 @@ func (m *models) key(c *call, r *http.Request) *refusal {
 	}
 	if err != nil {
 		m.b.log.Error("getting model key", "provider", c.api.name, "err", err)
-		return &refusal{http.StatusServiceUnavailable, "key", "samnode: the key of " + c.api.name + " could not be had right now"}
+		kind := "key"
+		if errors.Is(err, ErrForNow) {
+			kind = "away"
+		}
+		return &refusal{http.StatusServiceUnavailable, kind, "samnode: the key of " + c.api.name + " could not be had right now"}
 	}
 	cred.Value = strings.TrimSpace(cred.Value)
 	c.cred = cred

@@ -211,6 +211,10 @@ func TestRefusals(t *testing.T) {
 			"a stale lease", "POST", "/anthropic/v1/messages", ok, func(_ *Config, s *space) { s.stale = errors.New("lease 7 is over\nsince 12:00") },
 			403, "samnode: this workspace no longer holds its task: lease 7 is over since 12:00", nil,
 		},
+		{
+			"a lease in doubt", "POST", "/openai/v1/responses", ok, func(_ *Config, s *space) { s.stale = fmt.Errorf("cut off since 12:00: %w", ErrForNow) },
+			503, "samnode: nothing leaves this workspace now: cut off since 12:00", nil,
+		},
 		{"an unknown provider", "POST", "/mistral/v1/x", ok, nil, 404, "model APIs are at", nil},
 		{
 			"files of Anthropic", "POST", "/anthropic/v1/files", ok, nil, 403, "samnode: POST /v1/files of the anthropic API is not open to agents",
@@ -239,6 +243,11 @@ func TestRefusals(t *testing.T) {
 		{"a key that cannot be had", "POST", "/gemini/v1beta/models/x:generateContent", ok, func(c *Config, _ *space) {
 			c.Key = func(context.Context, string) (Credential, error) {
 				return Credential{}, errors.New("core node ana: secret path /x")
+			}
+		}, 503, "samnode: the key of gemini could not be had right now", nil},
+		{"a key that the mesh would give", "POST", "/gemini/v1beta/models/x:generateContent", ok, func(c *Config, _ *space) {
+			c.Key = func(context.Context, string) (Credential, error) {
+				return Credential{}, fmt.Errorf("asking ana: %w", ErrForNow)
 			}
 		}, 503, "samnode: the key of gemini could not be had right now", nil},
 		{
@@ -272,6 +281,10 @@ func TestRefusals(t *testing.T) {
 			}
 			if status != tc.status || !strings.Contains(e.Error.Message, tc.text) || strings.Contains(body, realKey) || strings.Contains(body, "secret path") {
 				t.Errorf("answer = %d %q, want %d with %q", status, body, tc.status, tc.text)
+			}
+			again := strings.Contains(tc.name, "in doubt") || strings.Contains(tc.name, "the mesh would give")
+			if got := h.Get("Retry-After") != "" && h.Get("X-Should-Retry") == ""; got != again {
+				t.Errorf("the agent is to try again: %v, want %v (%v)", got, again, h)
 			}
 			_, spent, told := s.told()
 			if diff := cmp.Diff(tc.told, told); diff != "" || len(spent) > 0 {
