@@ -104,11 +104,11 @@ func (a *applier) invite(i Invite) error {
 	if !a.now.Before(i.Expires) {
 		return refuse(CodeInvalid, "The invitation would have run out before it was made (%s): give it a later time.", when(i.Expires))
 	}
-	a.Invites = slices.DeleteFunc(a.Invites, func(i Invitation) bool { return !a.now.Before(i.Expires) })
-	if len(a.Invites) >= MaxInvites {
+	open := slices.DeleteFunc(slices.Clone(a.Invites), func(i Invitation) bool { return !a.now.Before(i.Expires) })
+	if len(open) >= MaxInvites {
 		return refuse(CodeRefused, "There are %d invitations already: take some back, or wait until they run out.", MaxInvites)
 	}
-	a.Invites = put(a.Invites, Invitation{Invite: i, Made: a.now}, inviteKey)
+	a.Invites = put(open, Invitation{Invite: i, Made: a.now}, inviteKey)
 	return nil
 }
 
