@@ -31,6 +31,7 @@ const maxRequest = 6*chat.MaxText + 64<<10
 // Room is what the API needs of the chat; chat.Room is one.
 type Room interface {
 	Reader
+	Finder
 	Do(ctx context.Context, by chat.Author, id string, op chat.Op) (uint64, error)
 }
 
@@ -39,7 +40,6 @@ type Reader interface {
 	Projects() []chat.Project
 	Project(idOrName string) (chat.Project, error)
 	Tasks(chat.Filter) []chat.Task
-	Task(id string) (chat.Task, error)
 	Since(ctx context.Context, task chat.TaskID, after uint64, limit int) (chat.Batch, error)
 	Secrets(scope chat.ProjectID) []chat.Secret
 	Export(ctx context.Context, w io.Writer, task chat.TaskID, format string) error
@@ -73,6 +73,17 @@ type Config struct {
 	// CheckRepo refuses the URL of a repository that cannot be one, before a
 	// project is made of it; may be nil.
 	CheckRepo func(ctx context.Context, url string) error
+
+	// The mesh around this node; each may be nil.
+	Mesh        Mesh
+	NodeKeeper  NodeKeeper
+	Invitations Invitations
+	People      People
+	Backups     Backups
+	Settings    Settings
+	// Unavailable tells an error of a mesh that cannot write from others, where
+	// it does not wrap ErrNoMajority; may be nil.
+	Unavailable func(error) bool
 
 	Node    string
 	Version string
@@ -111,6 +122,21 @@ func (s *server) routes() []route {
 		{"GET /api/v1/openapi.json", reads, s.openapi},
 		{"GET /api/v1/version", reads, s.version},
 		{"GET /api/v1/agents", reads, s.agents},
+		{"GET /api/v1/mesh", reads, s.mesh},
+		{"GET /api/v1/nodes", reads, s.nodes},
+		{"GET /api/v1/nodes/{node}", reads, s.node},
+		{"DELETE /api/v1/nodes/{node}", owns, s.removeNode},
+		{"POST /api/v1/nodes/{node}/drain", owns, s.drain},
+		{"GET /api/v1/invitations", reads, s.invitations},
+		{"POST /api/v1/invitations", owns, s.invite},
+		{"DELETE /api/v1/invitations/{id}", owns, s.withdraw},
+		{"GET /api/v1/people", reads, s.people},
+		{"PUT /api/v1/people/{person}", owns, s.setRole},
+		{"GET /api/v1/backup", reads, s.backup},
+		{"PUT /api/v1/backup", owns, s.setBackup},
+		{"POST /api/v1/backup", owns, s.backUp},
+		{"GET /api/v1/settings/{name}", reads, s.setting},
+		{"PUT /api/v1/settings/{name}", owns, s.setSetting},
 		{"GET /api/v1/projects", reads, s.projects},
 		{"POST /api/v1/projects", owns, s.addProject},
 		{"GET /api/v1/projects/{project}", reads, s.project},
@@ -178,10 +204,16 @@ func (s *server) handler(rt route) http.Handler {
 	})
 }
 
+func (s *server) cannotWrite(err error) bool {
+	return errors.Is(err, ErrNoMajority) || s.c.Unavailable != nil && s.c.Unavailable(err)
+}
+
 // status is the one table from errors to HTTP.
-func status(err error) int {
+func (s *server) status(err error) int {
 	var tooLarge *http.MaxBytesError
 	switch {
+	case s.cannotWrite(err):
+		return http.StatusServiceUnavailable
 	case errors.As(err, &tooLarge), errors.Is(err, chat.ErrTooLarge):
 		return http.StatusRequestEntityTooLarge
 	case errors.Is(err, ErrForbidden):
@@ -204,7 +236,7 @@ func status(err error) int {
 }
 
 func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
-	code := status(err)
+	code := s.status(err)
 	text := err.Error()
 	if code == http.StatusInternalServerError {
 		s.c.Logger.Error("api", "method", r.Method, "path", r.URL.Path, "err", err)
@@ -212,6 +244,10 @@ func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	if code == http.StatusInsufficientStorage {
 		text = chat.ErrFull.Error()
+	}
+	if s.cannotWrite(err) {
+		text = s.readOnly(r.Context())
+		w.Header().Set("Retry-After", "2")
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
@@ -225,8 +261,11 @@ func (s *server) openapi(w http.ResponseWriter, _ *request) error {
 	return err
 }
 
-func (s *server) version(w http.ResponseWriter, _ *request) error {
-	return answer(w, http.StatusOK, map[string]string{"node": s.c.Node, "version": s.c.Version})
+// version is also how a page of another node finds out that this one lives, and
+// how far its log is.
+func (s *server) version(w http.ResponseWriter, r *request) error {
+	s.allowMesh(w, r.Request)
+	return answer(w, http.StatusOK, map[string]any{"node": s.c.Node, "version": s.c.Version, "index": s.c.Room.Index()})
 }
 
 func (s *server) agents(w http.ResponseWriter, _ *request) error {

@@ -32,7 +32,7 @@ type fixture struct {
 	role   string // of the caller: owner, member, viewer, nobody
 }
 
-func newFixture(t *testing.T) *fixture {
+func newFixture(t *testing.T, change ...func(*Config)) *fixture {
 	t.Helper()
 	doc, err := openapi3.NewLoader().LoadFromData(description)
 	if err != nil {
@@ -47,7 +47,7 @@ func newFixture(t *testing.T) *fixture {
 	}
 	f := &fixture{t: t, kit: chattest.NewKit(), router: router, role: "owner"}
 	n := 0
-	f.server = httptest.NewServer(New(Config{
+	c := Config{
 		Room: f.kit.Room, Node: "node-1", Version: "test",
 		NewID: func() string { n++; return fmt.Sprintf("01JC0000000000000000000%03d", n) },
 		Who: func(*http.Request) (chat.Person, bool, bool, error) {
@@ -62,7 +62,11 @@ func newFixture(t *testing.T) *fixture {
 			return err
 		},
 		Why: func(chat.TaskID) string { return "Next in line: all 2 slots are in use" },
-	}))
+	}
+	for _, with := range change {
+		with(&c)
+	}
+	f.server = httptest.NewServer(New(c))
 	t.Cleanup(f.server.Close)
 	return f
 }

@@ -20,7 +20,7 @@ const heartbeat = 20 * time.Second
 
 // items answers with what changed after a cursor, at once.
 func (s *server) items(w http.ResponseWriter, r *request) error {
-	t, err := s.c.Room.Task(r.PathValue("task"))
+	t, err := FindTask(r.Context(), s.c.Room, r.PathValue("task"))
 	if err != nil {
 		return err
 	}
@@ -63,7 +63,7 @@ func cursor(s string) (uint64, error) {
 // stream is items as server-sent events: one event per cursor step, its id the
 // next cursor, so that Last-Event-ID resumes at any node.
 func (s *server) stream(w http.ResponseWriter, r *request) error {
-	t, err := s.c.Room.Task(r.PathValue("task"))
+	t, err := FindTask(r.Context(), s.c.Room, r.PathValue("task"))
 	if err != nil {
 		return err
 	}
@@ -117,7 +117,7 @@ func (s *server) event(w http.ResponseWriter, r *request, id chat.TaskID, after 
 }
 
 func (s *server) export(w http.ResponseWriter, r *request) error {
-	t, err := s.c.Room.Task(r.PathValue("task"))
+	t, err := FindTask(r.Context(), s.c.Room, r.PathValue("task"))
 	if err != nil {
 		return err
 	}

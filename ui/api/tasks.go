@@ -57,7 +57,7 @@ func (s *server) tasks(w http.ResponseWriter, r *request) error {
 }
 
 func (s *server) task(w http.ResponseWriter, r *request) error {
-	t, err := s.c.Room.Task(r.PathValue("task"))
+	t, err := FindTask(r.Context(), s.c.Room, r.PathValue("task"))
 	if err != nil {
 		return err
 	}
@@ -107,7 +107,7 @@ func (s *server) addTask(w http.ResponseWriter, r *request) error {
 
 // act proposes an op on the task of the path and answers with the task.
 func (s *server) act(w http.ResponseWriter, r *request, id string, op func(chat.Task) chat.Op) error {
-	t, err := s.c.Room.Task(r.PathValue("task"))
+	t, err := FindTask(r.Context(), s.c.Room, r.PathValue("task"))
 	if err != nil {
 		return err
 	}
@@ -232,7 +232,7 @@ func (s *server) merge(w http.ResponseWriter, r *request) error {
 	if err := decode(r, &in); err != nil {
 		return err
 	}
-	t, err := s.c.Room.Task(r.PathValue("task"))
+	t, err := FindTask(r.Context(), s.c.Room, r.PathValue("task"))
 	if err != nil {
 		return err
 	}
