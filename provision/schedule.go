@@ -68,6 +68,8 @@ type board struct {
 	list   []Candidate      // by node name; replaced, never changed: decisions hold it
 	free   [][]string       // of each candidate
 	slots  []int            // of each candidate
+	used   int              // slots, with crowd
+	crowd  string           // why nothing is free; empty: not asked since the last take
 }
 
 func newBoard(p Pool, silent []string) *board {
@@ -147,6 +149,7 @@ func (b *board) take(i int, task string) string {
 	c.Free--
 	c.Refused = full(c.Free, b.slots[i])
 	b.leases[task] = Lease{Task: task, Node: c.Node, Slot: slot}
+	b.crowd = ""
 	return slot
 }
 
@@ -164,35 +167,49 @@ func (b *board) why(i int, last string) string {
 
 // waits says why a task waits with so many ahead of it, while no slot is free.
 func (b *board) waits(ahead int) string {
-	slots := 0
+	if len(b.list) == 0 {
+		return "No machine takes tasks. Tasks wait until one joins."
+	}
+	if b.crowd == "" {
+		b.look()
+	}
+	switch {
+	case b.used == 0:
+		return "No machine takes tasks now. " + b.crowd
+	case ahead == 0:
+		return "Next in line: " + b.crowd
+	}
+	return fmt.Sprintf("%d ahead of you: %s", ahead, b.crowd)
+}
+
+// look sums up a pool without a free slot: the slots in use, and the machines
+// that cannot take a task for other reasons.
+func (b *board) look() {
 	var out []string
+	b.used = 0
 	for i, c := range b.list {
 		if c.Refused == full(0, b.slots[i]) {
-			slots += b.slots[i]
-			continue
+			b.used += b.slots[i]
+		} else {
+			out = append(out, c.Node+": "+c.Refused)
 		}
-		out = append(out, c.Node+": "+c.Refused)
 	}
 	if n := len(out); n > 3 {
 		out = append(out[:3], fmt.Sprintf("and %d more", n-3))
 	}
 	left := strings.Join(out, "; ")
 	switch {
-	case len(b.list) == 0:
-		return "No machine takes tasks. Tasks wait until one joins."
-	case slots == 0:
-		return "No machine takes tasks now. " + left
-	case left != "":
-		left = " (" + left + ")"
+	case b.used == 0:
+		b.crowd = left
+		return
+	case b.used == 1:
+		b.crowd = "the only slot is in use"
+	default:
+		b.crowd = fmt.Sprintf("all %d slots are in use", b.used)
 	}
-	place, use := "Next in line", fmt.Sprintf("all %d slots are in use", slots)
-	if ahead > 0 {
-		place = fmt.Sprintf("%d ahead of you", ahead)
+	if left != "" {
+		b.crowd += " (" + left + ")"
 	}
-	if slots == 1 {
-		use = "the only slot is in use"
-	}
-	return place + ": " + use + left
 }
 
 // Expiry is a lease to end, and why.

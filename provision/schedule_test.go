@@ -42,7 +42,7 @@ func TestScheduleReasons(t *testing.T) {
 	well := &Report{Docker: true, DiskFree: 5 << 30}
 	// a is full, b has two free slots, c one; the others cannot take a task.
 	mesh := Pool{
-		Nodes: []Node{node("a", well), node("b", well), node("c", well), node("d", well), node("e", &Report{DiskFree: 5 << 30}), node("f", &Report{Docker: true, DiskFree: 300 << 20}), node("g", well), node("h", well)},
+		Nodes:    []Node{node("a", well), node("b", well), node("c", well), node("d", well), node("e", &Report{DiskFree: 5 << 30}), node("f", &Report{Docker: true, DiskFree: 300 << 20}), node("g", well), node("h", well)},
 		Machines: []Machine{ready("a", 1), ready("b", 2), ready("c", 1), {Node: "d", State: Draining, Slots: 4}, ready("e", 4), ready("f", 4), ready("g", 4), ready("h", 0)},
 		Leases:   []Lease{{Task: "t0", Node: "a", Slot: "a/1"}},
 	}
