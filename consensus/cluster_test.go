@@ -122,7 +122,7 @@ func newCluster(t *testing.T, change func(*Config)) *cluster {
 	}
 	for _, name := range nodes {
 		conf := testConfig(t, new(recorder))
-		conf.Node, conf.Bootstrap, conf.join = name, name == "a", name != "a"
+		conf.Node, conf.Bootstrap, conf.Join = name, name == "a", name != "a"
 		if change != nil {
 			change(&conf)
 		}
@@ -225,21 +225,31 @@ func TestThreeNodesAgreeAcrossAFailover(t *testing.T) {
 	})
 }
 
-func TestAFollowerSaysWhoLeads(t *testing.T) {
+// TestAnyMemberProposes: the leader appends, and the node that was asked has
+// applied it when it returns.
+func TestAnyMemberProposes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t, nil)
-		say(t, c.logs["a"], "one")
+		for i, name := range []string{"b", "c", "a", "c", "b"} {
+			began := time.Now()
+			say(t, c.logs[name], fmt.Sprint(i))
+			if got := c.machines[name].texts(); len(got) != i+1 || got[i] != fmt.Sprint(i) {
+				t.Errorf("%s has %v after its own proposal %d", name, got, i)
+			}
+			if took := time.Since(began); took > 0 {
+				t.Errorf("%s waited %v for its own entry: nobody told it that it is committed", name, took)
+			}
+		}
 		c.agree(t, nodes...)
-		_, err := c.logs["b"].Propose(t.Context(), Part{Machine: "m"})
-		if !errors.Is(err, ErrNoLeader) {
-			t.Errorf("Propose() on a follower = %v, want ErrNoLeader", err)
-		}
-		// What was refused before it was written may be proposed again.
-		if _, again, err := c.logs["b"].append(t.Context(), []byte("x")); !again || err != nil {
-			t.Errorf("append() on a follower = again %v, %v; want true", again, err)
-		}
-		if s := c.logs["b"].Stats(); s.Role != "follower" || s.Leader != "a" {
+		if s := c.logs["b"].Stats(); s.Role != "follower" || s.Leader != "a" || !s.Quorum {
 			t.Errorf("Stats() of a follower = %+v, want follower of a", s)
+		}
+		// What a node that does not lead refuses was not written.
+		if _, err := c.logs["b"].append(t.Context(), []byte("x")); !errors.Is(err, errNotHere) {
+			t.Errorf("append() on a follower = %v, want errNotHere", err)
+		}
+		if _, err := c.logs["b"].Propose(t.Context(), Part{Machine: "m", Data: make([]byte, MaxEntry)}); !errors.Is(err, ErrTooLarge) {
+			t.Errorf("Propose(too much) = %v, want ErrTooLarge", err)
 		}
 	})
 }

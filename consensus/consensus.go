@@ -10,20 +10,20 @@
 // gave up waiting) may still be committed later: proposals carry an id of
 // their own that makes applying them twice harmless.
 //
-// Limits: proposals are taken by the leader only, members cannot come and go,
-// and a node too far behind the log is sent the machines' snapshots, which a
-// machine that answers with [ErrManifest] cannot use. A machine that is not
-// deterministic, or an error of one, stops the node; it never splits the mesh.
+// Any member takes proposals and changes of the members and forwards them to
+// the leader. Members join as spares, which have the log and no vote; the
+// leader gives votes to the caught-up among them ([Log.Tend]). A node too far
+// behind the log is sent a whole copy of the machines, as of one index.
+//
+// A machine that is not deterministic, or an error of one, stops the node; it
+// never splits the mesh.
 package consensus
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
-	"sync"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -31,8 +31,8 @@ import (
 
 // Errors of this package.
 var (
-	// ErrNoLeader: nothing was written, because another node leads or none does.
-	ErrNoLeader = errors.New("this node does not lead the mesh")
+	// ErrNoLeader: nothing was written, because no node is known to lead.
+	ErrNoLeader = errors.New("no node leads the mesh")
 	// ErrUnknownOutcome: the entry may be committed, now or later. Propose it
 	// again with the same command id.
 	ErrUnknownOutcome = errors.New("outcome unknown")
@@ -85,9 +85,17 @@ type Machine interface {
 	// makes the store durable in WriteTo and writes a small manifest. An
 	// io.WriterTo that is also an io.Closer is closed when it is done with.
 	Snapshot() (io.WriterTo, error)
-	// Restore replaces the state by what Snapshot wrote. A machine with a store
-	// of its own that cannot do that returns ErrManifest.
+	// Restore replaces the state by what Snapshot, or Copy of a Copier, wrote. A
+	// machine with a store of its own that cannot do that returns ErrManifest.
 	Restore(r io.Reader) error
+}
+
+// Copier is a Machine whose Snapshot only names what its own store holds. Copy
+// captures the state as Snapshot does, with the same rules, and WriteTo of what
+// it returns writes all that Restore needs on a node that has nothing. An
+// io.WriterTo that is also an io.Closer is closed when it is done with.
+type Copier interface {
+	Copy() (io.WriterTo, error)
 }
 
 // Part is one machine's part of an entry.
@@ -103,9 +111,11 @@ type Config struct {
 	Machines map[string]Machine // by the name their parts carry; never rename one
 
 	// Bootstrap begins a new group with this node as its only voter when Dir is
-	// empty. Otherwise an empty Dir is ErrNoState. It means nothing once there
-	// is state.
+	// empty; Join waits to be added to a group by AddMember on one of its nodes.
+	// Without either an empty Dir is ErrNoState. Both mean nothing once there is
+	// state.
 	Bootstrap bool
+	Join      bool
 
 	Transport Transport    // nil: this node is alone
 	Logger    *slog.Logger // nil: slog.Default
@@ -120,8 +130,7 @@ type Config struct {
 
 	MaxAppendEntries int // most entries in one write or one message; 0: 512, at most 1024
 
-	join        bool // an empty Dir waits to be added to a group
-	segmentSize int  // bytes of a log file
+	segmentSize int // bytes of a log file
 }
 
 func (c *Config) validate() error {
@@ -132,6 +141,8 @@ func (c *Config) validate() error {
 		return errors.New("consensus: Node is not set")
 	case len(c.Machines) == 0:
 		return errors.New("consensus: no Machines")
+	case c.Bootstrap && c.Join:
+		return errors.New("consensus: Bootstrap and Join exclude each other")
 	}
 	for name, m := range c.Machines {
 		if m == nil || name == "" || len(name) > maxMachine {
@@ -177,99 +188,3 @@ func (c *Config) raft(notify chan<- bool) *raft.Config {
 	return conf
 }
 
-// Log is this node's end of the log. Its methods may be called from any
-// goroutine.
-type Log struct {
-	conf   Config
-	fsm    *fsm
-	stores *stores
-	wire   wire
-	raft   *raft.Raft // nil only while, or when, Open failed
-	opened chan struct{}
-
-	failed  chan struct{}  // closed by the first fail
-	stop    chan struct{}  // closed by Close; ends watch
-	running sync.WaitGroup // watch, and halt after a failure
-	calls   sync.WaitGroup // calls into Raft that have not returned
-
-	halted   sync.Once
-	closed   sync.Once
-	closeErr error // of the first Close
-
-	mu     sync.Mutex    // protects all below, briefly
-	err    error         // of the first fail
-	ending error         // why no new call may begin; nil while they may
-	leads  bool          // as Raft last told
-	office uint64        // counts the times this node won or lost the leadership
-	moved  chan struct{} // closed and replaced at each change of leader
-}
-
-// Open opens the state in c.Dir, brings the machines up to date with the
-// newest snapshot and starts to take part. The rest of the log is applied as
-// it turns out to be committed. ctx bounds Open only.
-func Open(ctx context.Context, c Config) (*Log, error) {
-	if err := c.validate(); err != nil {
-		return nil, err
-	}
-	c.setDefaults()
-	c.Logger = c.Logger.With("node", c.Node)
-	l := &Log{
-		conf:   c,
-		opened: make(chan struct{}),
-		failed: make(chan struct{}),
-		stop:   make(chan struct{}),
-		moved:  make(chan struct{}),
-	}
-	err := l.open(ctx)
-	close(l.opened)
-	if err == nil {
-		return l, nil
-	}
-	if full(err) && !errors.Is(err, ErrFull) {
-		err = fmt.Errorf("%w: %w", ErrFull, err)
-	}
-	return nil, errors.Join(fmt.Errorf("opening the log in %s: %w", c.Dir, err), l.Close())
-}
-
-func (l *Log) open(ctx context.Context) error {
-	c := &l.conf
-	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
-		return err
-	}
-	err := claim(c)
-	if err != nil {
-		return err
-	}
-	if l.stores, err = openStores(c, l.fail); err != nil {
-		return err
-	}
-	notify := make(chan bool)
-	conf := c.raft(notify)
-	l.wire = openTransport(c.Transport, c.Node, newHclog(c.Logger, "transport"))
-	if err := begin(c, conf, l.stores, l.wire.LocalAddr()); err != nil {
-		return err
-	}
-	l.fsm = newFSM(c.Machines, c.Logger, l.fail, l.stores.log.raise)
-	if err := l.fsm.load(l.stores, c.MaxAppendEntries); err != nil {
-		return err
-	}
-	if err := l.stores.log.recall(); err != nil {
-		return err
-	}
-	if err := l.fsm.checkAhead(l.stores); err != nil {
-		return err
-	}
-	if err := context.Cause(ctx); err != nil {
-		return err
-	}
-	moves := make(chan raft.Observation, 16)
-	l.running.Go(func() { l.watch(notify, moves) })
-	if l.raft, err = raft.NewRaft(conf, l.fsm, l.stores.log, l.stores.stable, l.stores.snaps, l.wire.Transport); err != nil {
-		return err
-	}
-	l.raft.RegisterObserver(raft.NewObserver(moves, false, func(o *raft.Observation) bool {
-		_, ok := o.Data.(raft.LeaderObservation)
-		return ok
-	}))
-	return l.standNow(l.wire)
-}

@@ -8,14 +8,13 @@ import (
 	"maps"
 	"runtime/debug"
 	"slices"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/raft"
 )
 
-// fsm hands what Raft commits to the machines. Raft calls ApplyBatch, Snapshot
-// and Restore from one goroutine, which owns the fields without a comment.
+// fsm hands what Raft commits to the machines.
 //
 // After the first error it refuses everything: the machines must not go on
 // with half of an entry. (robustirc marks an entry that makes a machine panic
@@ -28,11 +27,21 @@ type fsm struct {
 	logger   *slog.Logger
 	fail     func(error) // tells the Log, which stops
 	restored func(ns int64)
+	waits    waits         // for pos
+	news     chan struct{} // pos has moved; of capacity 1
 
-	head    snapshotHead      // of what was applied
-	done    map[string]uint64 // machine → newest entry that held a part for it
-	err     error             // of the first failure
-	applied atomic.Uint64     // head.index, for everyone
+	mu    sync.Mutex        // protects all below; held while a machine is called
+	head  snapshotHead      // of what was applied
+	pos   position          // the same, entries of Raft's own included
+	done  map[string]uint64 // machine → newest entry that held a part for it
+	err   error             // of the first failure
+}
+
+// position is how far the log was applied.
+type position struct {
+	index, term uint64             // of the newest entry
+	config      raft.Configuration // the members as of then
+	configIndex uint64             // the entry that made them so
 }
 
 func newFSM(machines map[string]Machine, logger *slog.Logger, fail func(error), restored func(ns int64)) *fsm {
@@ -42,6 +51,7 @@ func newFSM(machines map[string]Machine, logger *slog.Logger, fail func(error), 
 		logger:   logger,
 		fail:     fail,
 		restored: restored,
+		news:     make(chan struct{}, 1),
 		done:     make(map[string]uint64),
 	}
 	for name, m := range machines {
@@ -55,9 +65,12 @@ func (f *fsm) Apply(l *raft.Log) any { return f.ApplyBatch([]*raft.Log{l})[0] }
 
 // ApplyBatch implements raft.BatchingFSM. Each result is nil or an error.
 func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	results := make([]any, len(logs))
 	if f.err == nil {
 		f.err = f.applyLogs(logs)
+		f.settle()
 		if f.err != nil {
 			f.fail(f.err)
 		}
@@ -74,24 +87,28 @@ func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 // batch with an entry that cannot be decoded, what comes before it is applied.
 func (f *fsm) applyLogs(logs []*raft.Log) error {
 	parts := make(map[string][]Entry, len(f.machines))
-	head := f.head
+	head, pos := f.head, f.pos
 	var bad error
 	for _, l := range logs {
-		if l.Type != raft.LogCommand {
-			continue
+		switch l.Type {
+		case raft.LogCommand:
+			if bad = f.sort(parts, l, f.names); bad == nil {
+				head = snapshotHead{time: stampOf(l.Data), index: l.Index}
+			}
+		case raft.LogConfiguration:
+			pos.config, pos.configIndex = raft.DecodeConfiguration(l.Data), l.Index
 		}
-		if bad = f.sort(parts, l, f.names); bad != nil {
+		if bad != nil {
 			break
 		}
-		head = snapshotHead{time: stampOf(l.Data), index: l.Index}
+		pos.index, pos.term = l.Index, l.Term
 	}
 	for _, name := range f.names {
 		if err := f.apply(name, parts[name]); err != nil {
 			return err
 		}
 	}
-	f.head = head
-	f.applied.Store(head.index)
+	f.head, f.pos = head, pos
 	return bad
 }
 
@@ -142,14 +159,31 @@ func (f *fsm) guard(call func() error) (err error) {
 
 // Snapshot implements raft.FSM.
 func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	snap, err := f.captureLocked(false)
+	if err != nil {
+		return nil, err
+	}
+	return snap, nil
+}
+
+// captureLocked captures all machines as they are now: a Copier whole, when
+// that is asked for.
+func (f *fsm) captureLocked(whole bool) (*fsmSnapshot, error) {
 	if f.err != nil {
 		return nil, f.err
 	}
 	snap := &fsmSnapshot{head: f.head}
+	snap.head.whole = whole
 	for _, name := range f.names {
 		sec := section{machine: name, index: f.done[name]}
 		err := f.guard(func() (err error) {
-			sec.state, err = f.machines[name].Snapshot()
+			if c, ok := f.machines[name].(Copier); ok && whole {
+				sec.state, err = c.Copy()
+			} else {
+				sec.state, err = f.machines[name].Snapshot()
+			}
 			return err
 		})
 		if err != nil {
@@ -161,14 +195,28 @@ func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
 	return snap, nil
 }
 
+// copies tells whether a snapshot of some machine is of no use to another node.
+func (f *fsm) copies() bool {
+	return slices.ContainsFunc(f.names, func(name string) bool {
+		_, ok := f.machines[name].(Copier)
+		return ok
+	})
+}
+
 // Restore implements raft.FSM: another node sent its snapshot because this
 // one is too far behind.
 func (f *fsm) Restore(r io.ReadCloser) error {
 	defer r.Close()
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	if f.err != nil {
 		return f.err
 	}
 	behind, err := f.restore(r)
+	if meta := metaOf(r); meta != nil && err == nil {
+		f.pos = positionOf(meta)
+	}
+	f.settle()
 	for name := range behind {
 		err = fmt.Errorf("snapshot of another node: machine %s: %w", name, ErrManifest)
 	}
@@ -206,9 +254,12 @@ func (f *fsm) restore(r io.Reader) (behind map[string]uint64, err error) {
 		return nil, err
 	}
 	f.head = head
-	f.applied.Store(head.index)
 	f.restored(head.time)
 	return behind, nil
+}
+
+func positionOf(meta *raft.SnapshotMeta) position {
+	return position{index: meta.Index, term: meta.Term, config: meta.Configuration, configIndex: meta.ConfigurationIndex}
 }
 
 // load brings the machines up to the newest snapshot on this node. Raft goes
@@ -224,10 +275,14 @@ func (f *fsm) load(s *stores, batch int) error {
 		return fmt.Errorf("opening snapshot %s: %w", snaps[0].ID, err)
 	}
 	defer r.Close()
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	behind, err := f.restore(r)
 	if err != nil {
 		return fmt.Errorf("snapshot %s: %w", meta.ID, err)
 	}
+	f.pos = positionOf(meta)
+	f.settle()
 	for _, name := range slices.Sorted(maps.Keys(behind)) {
 		if err := f.replay(s.log, name, behind[name], batch); err != nil {
 			return err
@@ -240,16 +295,9 @@ func (f *fsm) load(s *stores, batch int) error {
 // checkAhead refuses a machine whose store has more than the log ever had: it
 // would take new entries for ones it knows, and they would be lost.
 func (f *fsm) checkAhead(s *stores) error {
-	last, err := s.log.LastIndex()
+	last, err := s.last()
 	if err != nil {
 		return err
-	}
-	snaps, err := s.snaps.List()
-	if err != nil {
-		return err
-	}
-	if len(snaps) > 0 {
-		last = max(last, snaps[0].Index)
 	}
 	for _, name := range f.names {
 		if f.done[name] > last {
@@ -257,6 +305,12 @@ func (f *fsm) checkAhead(s *stores) error {
 		}
 	}
 	return nil
+}
+
+// settle tells everyone how far the log was applied. f.mu is held.
+func (f *fsm) settle() {
+	f.waits.settle(f.pos.index, f.err != nil)
+	wake(f.news)
 }
 
 // replay gives a machine the entries up to index again from the log, where it

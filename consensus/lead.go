@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/hashicorp/raft"
 )
@@ -18,11 +19,24 @@ func (l *Log) watch(notify <-chan bool, moves <-chan raft.Observation) {
 			l.leads = leads
 			l.office++
 			l.mu.Unlock()
-		case <-moves:
+		case o := <-moves:
+			l.note(o.Data.(raft.LeaderObservation).LeaderID != "")
 		case <-l.stop:
 			return
 		}
 		l.announce()
+	}
+}
+
+// note keeps since when no node leads.
+func (l *Log) note(led bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case led:
+		l.lost = time.Time{}
+	case l.lost.IsZero():
+		l.lost = time.Now()
 	}
 }
 

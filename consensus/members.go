@@ -1,92 +1,197 @@
 package consensus
 
 import (
+	"cmp"
+	"context"
+	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
+	"slices"
+	"time"
 
 	"github.com/hashicorp/raft"
 )
 
-// claim makes sure that c.Dir is this node's, and claims it when it is empty
-// and c allows that.
-func claim(c *Config) error {
-	owner, err := readIdentity(c.Dir)
-	switch {
-	case err != nil || owner == c.Node:
-		return err
-	case owner != "":
-		return fmt.Errorf("%w: it belongs to node %q, this is node %q", ErrForeign, owner, c.Node)
-	case !c.Bootstrap && !c.join:
-		return ErrNoState
-	}
-	// A log without a node.json was put together by hand.
-	if _, err := os.Stat(filepath.Join(c.Dir, "wal")); err == nil {
-		return fmt.Errorf("%w: node.json is missing", ErrForeign)
-	}
-	return writeIdentity(c.Dir, c.Node)
+// ErrLastVoter: the member cannot go, because no other could take over.
+var ErrLastVoter = errors.New("it is the last voter: add another core node and wait until it has caught up")
+
+// errNoHeir: there is no other voter to lead.
+var errNoHeir = errors.New("no other voter is there to take over")
+
+// Member is a node of the group. A voter counts for majorities; the others are
+// spares, which have the log too.
+type Member struct {
+	Node  string `json:"node"`
+	Addr  string `json:"addr"`
+	Voter bool   `json:"voter"`
 }
 
-// begin makes this node the only voter of a new group when there is no state
-// and c says so. A first start that was cut off is done again.
-func begin(c *Config, conf *raft.Config, s *stores, addr raft.ServerAddress) error {
-	last, err := s.log.LastIndex()
-	if err != nil {
-		return err
+// Leader is the node that leads, as far as this one knows; empty: none does.
+func (l *Log) Leader() string {
+	_, id := l.raft.LeaderWithID()
+	return string(id)
+}
+
+// Members are the nodes of the group by name, as this node knows them: the
+// newest changes may be missing here or, while no majority has them, go again.
+// A node that waits to be added knows none.
+func (l *Log) Members(ctx context.Context) ([]Member, error) {
+	if l.isEnding() {
+		return nil, ErrClosed
 	}
-	snaps, err := s.snaps.List()
-	if err != nil {
-		return err
+	return l.members(), context.Cause(ctx)
+}
+
+func (l *Log) members() []Member {
+	var out []Member
+	for _, s := range l.servers() {
+		out = append(out, Member{Node: string(s.ID), Addr: string(s.Address), Voter: s.Suffrage == raft.Voter})
 	}
-	if last > 0 || len(snaps) > 0 || c.join {
+	slices.SortFunc(out, func(a, b Member) int { return cmp.Compare(a.Node, b.Node) })
+	return out
+}
+
+// AddMember makes node, which is to be reached at addr, a spare. For one that
+// is a member already it only changes the address. A node that lost its Dir is
+// removed before it is added again: a voter that forgot what it voted for, and
+// what it said it has, could make others lose entries.
+//
+// Any member takes the call; the errors are those of Propose. After
+// ErrUnknownOutcome the same call again is harmless.
+func (l *Log) AddMember(ctx context.Context, node, addr string) error {
+	if node == "" || addr == "" || len(node) > maxName || len(addr) > maxName {
+		return fmt.Errorf("adding a member: want a node and an address of 1 to %d bytes", maxName)
+	}
+	_, err := l.atLeader(ctx, callAdd, appendBytes(appendBytes(nil, node), addr))
+	if err != nil {
+		return fmt.Errorf("adding member %s: %w", node, err)
+	}
+	return nil
+}
+
+const maxName = 255
+
+// RemoveMember takes node out of the group; one that is not a member is gone
+// already. A leader hands over first, and the last voter to a spare that has
+// caught up, if there is one: otherwise it is ErrLastVoter. The node itself
+// may not hear of it.
+//
+// Any member takes the call; the errors are those of Propose. After
+// ErrUnknownOutcome the same call again is harmless.
+func (l *Log) RemoveMember(ctx context.Context, node string) error {
+	if _, err := l.atLeader(ctx, callRemove, []byte(node)); err != nil {
+		return fmt.Errorf("removing member %s: %w", node, err)
+	}
+	return nil
+}
+
+// Transfer hands the leadership to the best other voter. It does nothing when
+// this node does not lead.
+func (l *Log) Transfer(ctx context.Context) error {
+	term, ok := l.reign()
+	if !ok {
 		return nil
 	}
-	if !c.Bootstrap {
-		return ErrNoState
+	heir, ok := l.best(term, func(s raft.Server) bool { return s.Suffrage == raft.Voter })
+	if !ok {
+		return fmt.Errorf("handing over the leadership: %w", errNoHeir)
 	}
-	// With an empty log a term is what an earlier try left.
-	if err := s.stable.SetUint64([]byte(keyTerm), 0); err != nil {
-		return err
-	}
-	group := raft.Configuration{Servers: []raft.Server{{ID: conf.LocalID, Address: addr}}}
-	if err := raft.BootstrapCluster(conf, s.log, s.stable, s.snaps, nil, group); err != nil {
-		return fmt.Errorf("starting a new group: %w", err)
+	_, err := call(ctx, l, func() raft.Future { return l.raft.LeadershipTransferToServer(heir.ID, heir.Address) })
+	if err != nil && !errors.Is(err, raft.ErrNotLeader) {
+		return fmt.Errorf("handing over the leadership to %s: %w", heir.ID, err)
 	}
 	return nil
 }
 
-// alone tells whether this node is the only voter.
-func (l *Log) alone() (bool, error) {
-	f := l.raft.GetConfiguration()
-	if err := f.Error(); err != nil {
-		return false, fmt.Errorf("reading the group: %w", err)
-	}
-	voters, here := 0, false
-	for _, s := range f.Configuration().Servers {
-		if s.Suffrage == raft.Voter {
-			voters++
-			here = here || s.ID == raft.ServerID(l.conf.Node)
+// best is the other member of those wanted that has most of the log, among
+// those that answer and have almost all of it.
+func (l *Log) best(term uint64, want func(raft.Server) bool) (best raft.Server, ok bool) {
+	var match uint64
+	for _, s := range l.servers() {
+		if s.ID == raft.ServerID(l.conf.Node) || !want(s) {
+			continue
+		}
+		if p := l.wire.peers.at(s.ID, term); l.answers(p) && l.caughtUp(p) && p.match > match {
+			best, match, ok = s, p.match, true
 		}
 	}
-	return here && voters == 1, nil
+	return best, ok
 }
 
-// standNow makes a node that is the only voter, and that talks to itself in
-// memory, stand for election at once instead of first waiting for a leader
-// that cannot exist.
-func (l *Log) standNow(w wire) error {
-	alone, err := l.alone()
-	if err != nil || !alone || l.conf.Transport != nil {
+// answers tells whether a peer is there.
+func (l *Log) answers(p peer) bool {
+	return !p.contact.IsZero() && time.Since(p.contact) <= 2*l.conf.HeartbeatTimeout
+}
+
+// caughtUp tells whether a peer has almost all of the log.
+func (l *Log) caughtUp(p peer) bool {
+	return p.match > 0 && p.match+baseSlack >= l.raft.LastIndex()
+}
+
+// addHere adds a member on the leader.
+func (l *Log) addHere(ctx context.Context, body []byte) error {
+	node, rest, err := cutBytes(body)
+	if err != nil {
 		return err
 	}
-	id, addr := raft.ServerID(l.conf.Node), w.LocalAddr()
-	args := raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{
-		ProtocolVersion: raft.ProtocolVersionMax,
-		ID:              []byte(id),
-		Addr:            []byte(addr),
-	}}
-	if err := w.TimeoutNow(id, addr, &args, new(raft.TimeoutNowResponse)); err != nil {
-		return fmt.Errorf("standing for election: %w", err)
+	addr, _, err := cutBytes(rest)
+	if err != nil {
+		return err
 	}
-	return nil
+	if _, ok := l.reign(); !ok {
+		return errNotHere
+	}
+	for _, s := range l.servers() {
+		switch {
+		case string(s.ID) == string(node) && string(s.Address) == string(addr):
+			return nil
+		case string(s.ID) != string(node) && string(s.Address) == string(addr):
+			return fmt.Errorf("address %s is node %s's: remove that one first", addr, s.ID)
+		}
+	}
+	return l.change(ctx, func() raft.IndexFuture {
+		// A voter stays one and gets the address.
+		return l.raft.AddNonvoter(raft.ServerID(node), raft.ServerAddress(addr), 0, 0)
+	})
+}
+
+// removeHere removes a member on the leader. When that is this node, another
+// one must do it.
+func (l *Log) removeHere(ctx context.Context, node string) error {
+	term, ok := l.reign()
+	if !ok {
+		return errNotHere
+	}
+	id := raft.ServerID(node)
+	servers := l.servers()
+	i := slices.IndexFunc(servers, func(s raft.Server) bool { return s.ID == id })
+	if i < 0 {
+		return nil
+	}
+	otherVoter := func(s raft.Server) bool { return s.ID != id && s.Suffrage == raft.Voter }
+	if servers[i].Suffrage == raft.Voter && !slices.ContainsFunc(servers, otherVoter) {
+		heir, ok := l.best(term, func(s raft.Server) bool { return s.ID != id })
+		if !ok {
+			return ErrLastVoter
+		}
+		err := l.change(ctx, func() raft.IndexFuture { return l.raft.AddVoter(heir.ID, heir.Address, 0, 0) })
+		if err != nil {
+			return fmt.Errorf("giving its vote to %s: %w", heir.ID, err)
+		}
+	}
+	if node == l.conf.Node {
+		if err := l.Transfer(ctx); err != nil {
+			return err
+		}
+		return errNotHere
+	}
+	return l.change(ctx, func() raft.IndexFuture { return l.raft.RemoveServer(id, 0, 0) })
+}
+
+// change runs a change of the members. All of them may be done twice.
+func (l *Log) change(ctx context.Context, start func() raft.IndexFuture) error {
+	future, err := call(ctx, l, start)
+	if future == nil {
+		return err
+	}
+	return l.asNotHere(err)
 }

@@ -9,12 +9,13 @@ import (
 )
 
 // Propose appends one entry with a part for each machine named and returns its
-// index once it is committed and this node's machines have applied it. It may
-// wait for an election; ctx bounds that.
+// index once it is committed and this node's machines have applied it. Any
+// member takes it; the leader appends it. It may wait for an election; ctx
+// bounds that.
 //
 // Errors: ErrNoLeader (nothing was written), ErrUnknownOutcome (it may be
-// committed: propose it again with the same command id), ErrFull (nothing can
-// be written here any more, the outcome may be unknown too), ErrTooLarge,
+// committed: propose it again with the same command id), ErrFull (the leader
+// cannot write any more, the outcome may be unknown too), ErrTooLarge,
 // ErrClosed, and after a failure of the node what Err says.
 func (l *Log) Propose(ctx context.Context, parts ...Part) (uint64, error) {
 	for _, p := range parts {
@@ -26,33 +27,70 @@ func (l *Log) Propose(ctx context.Context, parts ...Part) (uint64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("proposing: %w", err)
 	}
-	for {
-		if err := l.awaitLead(ctx); err != nil {
-			return 0, fmt.Errorf("proposing: %w", err)
+	index, err := l.atLeader(ctx, callPropose, data)
+	if err != nil {
+		return 0, fmt.Errorf("proposing: %w", err)
+	}
+	if err := l.await(ctx, index); err != nil {
+		return 0, fmt.Errorf("proposing: %w: entry %d is committed but not applied here: %w", ErrUnknownOutcome, index, err)
+	}
+	return index, nil
+}
+
+// perform does on the leader what a call asks. errNotHere means that this node
+// does not lead, and that nothing was done.
+func (l *Log) perform(ctx context.Context, kind callKind, body []byte) (uint64, error) {
+	switch kind {
+	case callPropose:
+		if err := l.checkEntry(body); err != nil {
+			return 0, err
 		}
-		index, again, err := l.append(ctx, data)
-		if !again {
-			return index, err
-		}
+		return l.append(ctx, body)
+	case callFresh:
+		return l.readIndex(ctx)
+	case callAdd:
+		return 0, l.addHere(ctx, body)
+	case callRemove:
+		return 0, l.removeHere(ctx, string(body))
+	default:
+		return 0, fmt.Errorf("%w: call of kind %d", ErrNewer, kind)
 	}
 }
 
-// append hands data to Raft. again says that it was refused before anything
-// was written, because this node does not lead any more.
-func (l *Log) append(ctx context.Context, data []byte) (index uint64, again bool, err error) {
+// checkEntry refuses what would stop the nodes that apply it. Another node may
+// be newer, and its clock does not count.
+func (l *Log) checkEntry(data []byte) error {
+	if len(data) > MaxEntry {
+		return fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, len(data), MaxEntry)
+	}
+	_, parts, err := decodeEntry(data)
+	if err != nil {
+		return err
+	}
+	for _, p := range parts {
+		if l.conf.Machines[p.Machine] == nil {
+			return fmt.Errorf("%w: the leader has no machine %q", ErrNewer, p.Machine)
+		}
+	}
+	setStamp(data, 0)
+	return nil
+}
+
+// append hands an entry to Raft.
+func (l *Log) append(ctx context.Context, data []byte) (uint64, error) {
 	future, err := call(ctx, l, func() raft.ApplyFuture { return l.raft.Apply(data, 0) })
 	switch {
 	case future == nil:
-		return 0, false, fmt.Errorf("proposing: %w", err)
+		return 0, err
 	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress):
-		return 0, true, nil
+		return 0, errNotHere
 	case err != nil:
-		return 0, false, fmt.Errorf("proposing: %w", l.unknown(err))
+		return 0, l.unknown(err)
 	}
 	if err, ok := future.Response().(error); ok {
-		return 0, false, fmt.Errorf("proposing: %w", l.unknown(err))
+		return 0, l.unknown(err)
 	}
-	return future.Index(), false, nil
+	return future.Index(), nil
 }
 
 // unknown says that an entry may or may not be committed, and why.
@@ -104,25 +142,29 @@ func (l *Log) beginCall() error {
 	return nil
 }
 
-// awaitLead waits while nobody leads. It returns nil when this node does.
-func (l *Log) awaitLead(ctx context.Context) error {
+// isEnding tells whether new calls are refused.
+func (l *Log) isEnding() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.ending != nil
+}
+
+// awaitLeader waits until a node leads, as far as this one knows.
+func (l *Log) awaitLeader(ctx context.Context) (raft.Server, error) {
 	for {
 		l.mu.Lock()
 		moved, ending := l.moved, l.ending
 		l.mu.Unlock()
 		if ending != nil {
-			return ending
+			return raft.Server{}, ending
 		}
-		if l.raft.State() == raft.Leader {
-			return nil
-		}
-		if _, id := l.raft.LeaderWithID(); id != "" && id != raft.ServerID(l.conf.Node) {
-			return fmt.Errorf("%w: %s does", ErrNoLeader, id)
+		if addr, id := l.raft.LeaderWithID(); id != "" {
+			return raft.Server{ID: id, Address: addr}, nil
 		}
 		select {
 		case <-moved:
 		case <-ctx.Done():
-			return fmt.Errorf("%w: %w", ErrNoLeader, context.Cause(ctx))
+			return raft.Server{}, fmt.Errorf("%w: %w", ErrNoLeader, context.Cause(ctx))
 		}
 	}
 }

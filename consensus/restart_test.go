@@ -269,7 +269,7 @@ func TestAFirstStartThatWasCutOffIsDoneAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := testConfig(t, new(recorder))
 		// All that a kill between term and first entry leaves.
-		if err := writeIdentity(c.Dir, c.Node); err != nil {
+		if err := writeIdentity(c.Dir, identity{Version: identityVersion, Node: c.Node}); err != nil {
 			t.Fatal(err)
 		}
 		full := c

@@ -3,9 +3,7 @@ package consensus
 import (
 	"errors"
 	"fmt"
-	"strconv"
-
-	"github.com/hashicorp/raft"
+	"time"
 )
 
 // fail makes the node stop: it takes no more calls and leaves the group. The
@@ -47,7 +45,10 @@ func (l *Log) refuse(why error) {
 // drops what is still queued when it stops.
 func (l *Log) halt() {
 	l.halted.Do(func() {
+		late := time.AfterFunc(graceTime, l.endLife) // another node may never answer
 		l.calls.Wait()
+		late.Stop()
+		l.endLife()
 		if l.raft == nil {
 			return
 		}
@@ -99,39 +100,4 @@ func (l *Log) close() error {
 		return fmt.Errorf("closing the log: %w", err)
 	}
 	return nil
-}
-
-// Stats is how this node stands, for people and for tests.
-type Stats struct {
-	Role     string `json:"role"`             // leader, candidate, follower or shutdown
-	Leader   string `json:"leader,omitempty"` // node, as far as this one knows
-	Term     uint64 `json:"term"`
-	Last     uint64 `json:"last"`     // index of the newest entry in this node's log
-	Commit   uint64 `json:"commit"`   // of the newest that is known to be committed
-	Applied  uint64 `json:"applied"`  // of the newest command that the machines applied
-	Snapshot uint64 `json:"snapshot"` // up to which the newest snapshot goes
-}
-
-// Stats reads how this node stands now. The values are of slightly different
-// moments.
-func (l *Log) Stats() Stats {
-	_, leader := l.raft.LeaderWithID()
-	// Raft tells the snapshot's index among its texts only.
-	snapshot, err := strconv.ParseUint(l.raft.Stats()["last_snapshot_index"], 10, 64)
-	if err != nil {
-		l.conf.Logger.Warn("reading raft's figures", "err", err)
-	}
-	return Stats{
-		Role:     roles[l.raft.State()],
-		Leader:   string(leader),
-		Term:     l.raft.CurrentTerm(),
-		Last:     l.raft.LastIndex(),
-		Commit:   l.raft.CommitIndex(),
-		Applied:  l.fsm.applied.Load(),
-		Snapshot: snapshot,
-	}
-}
-
-var roles = map[raft.RaftState]string{
-	raft.Leader: "leader", raft.Candidate: "candidate", raft.Follower: "follower", raft.Shutdown: "shutdown",
 }

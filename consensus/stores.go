@@ -216,40 +216,61 @@ func full(err error) bool {
 	return err != nil && (strings.Contains(err.Error(), syscall.ENOSPC.Error()) || strings.Contains(err.Error(), "disk is full"))
 }
 
+// empty tells whether there is no state at all.
+func (s *stores) empty() (bool, error) {
+	last, err := s.last()
+	return last == 0, err
+}
+
+// last is where the log ends, or the newest snapshot where that goes on.
+func (s *stores) last() (uint64, error) {
+	last, err := s.log.LastIndex()
+	if err != nil {
+		return 0, err
+	}
+	snaps, err := s.snaps.List()
+	if err != nil {
+		return 0, err
+	}
+	if len(snaps) > 0 {
+		last = max(last, snaps[0].Index)
+	}
+	return last, nil
+}
+
 // identity is node.json.
 type identity struct {
 	Version int    `json:"version"`
 	Node    string `json:"node"`
+	Group   string `json:"group,omitempty"` // that it is a member of
 }
 
 const identityVersion = 1
 
-// readIdentity returns the name of the node whose state is in dir, or "" for
-// an empty directory.
-func readIdentity(dir string) (string, error) {
+// readIdentity tells whose state is in dir: nobody's when it is empty.
+func readIdentity(dir string) (id identity, err error) {
 	data, err := os.ReadFile(filepath.Join(dir, "node.json"))
 	if errors.Is(err, os.ErrNotExist) {
-		return "", nil
+		return id, nil
 	}
 	if err != nil {
-		return "", err
+		return id, err
 	}
-	var id identity
 	if err := json.Unmarshal(data, &id); err != nil {
-		return "", fmt.Errorf("reading node.json: %w", err)
+		return id, fmt.Errorf("reading node.json: %w", err)
 	}
 	if id.Version > identityVersion {
-		return "", fmt.Errorf("node.json: %w", ErrNewer)
+		return id, fmt.Errorf("node.json: %w", ErrNewer)
 	}
 	if id.Node == "" {
-		return "", errors.New("node.json names no node")
+		return id, errors.New("node.json names no node")
 	}
-	return id.Node, nil
+	return id, nil
 }
 
-// writeIdentity claims dir for node, all or nothing.
-func writeIdentity(dir, node string) error {
-	data, err := json.Marshal(identity{Version: identityVersion, Node: node})
+// writeIdentity claims dir, all or nothing.
+func writeIdentity(dir string, id identity) error {
+	data, err := json.Marshal(id)
 	if err != nil {
 		return err
 	}

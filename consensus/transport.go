@@ -2,27 +2,37 @@ package consensus
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"sync"
 	"time"
 
-	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 )
 
-// Transport carries Raft's connections between the nodes of the mesh. Accept
-// yields connections of nodes that may take part, and only those: refusing the
-// others is the transport's work. Dial gets what another node's Addr says.
-// Close ends Accept; the connections are closed by consensus.
+// Transport carries the connections between the nodes of the mesh: Raft's and
+// those of calls. Accept yields connections of nodes that may take part, and
+// only those: refusing the others is the transport's work. Dial gets what
+// another node's Addr says. Close ends Accept; the connections are closed by
+// consensus.
 type Transport interface {
 	net.Listener
 	Dial(ctx context.Context, addr string) (net.Conn, error)
 }
 
 const (
-	rpcTimeout = 5 * time.Second // one call between nodes; snapshots get more by size
-	poolSize   = 3               // idle connections kept to each node
+	rpcTimeout = 5 * time.Second  // one call of Raft between nodes
+	stallTime  = 30 * time.Second // silence in the middle of a message, or of a node that is sent a snapshot
+	poolSize   = 3                // idle connections kept to each node
+
+	// snapshotScale is how many bytes of a snapshot add one rpcTimeout to the
+	// time that sending and restoring it may take.
+	snapshotScale = 1 << 20
+
+	mostGreetings = 64               // connections that have not said yet what they are
+	warnEvery     = 10 * time.Second // a refused node tries again and again
 )
 
 // wire is Raft's transport and the two steps of ending it. Both come after
@@ -30,80 +40,206 @@ const (
 // returns when nothing of the transport runs any more.
 type wire struct {
 	raft.Transport
+	streams   *streamLayer // nil: this node is alone
+	peers     *peers
+	callers   *callers
 	cut, wait func()
 }
 
-// openTransport adapts t for Raft. Without t the node is alone and talks to
-// itself in memory.
-func openTransport(t Transport, node string, logger hclog.Logger) wire {
-	if t == nil {
-		addr, trans := raft.NewInmemTransport(raft.ServerAddress(node))
+// openTransport adapts the transport for Raft and hands connections that carry
+// calls to serve. Without a transport the node is alone and talks to itself in
+// memory.
+func openTransport(c *Config, g *group, serve func(net.Conn)) wire {
+	w := wire{peers: newPeers()}
+	if c.Transport == nil {
+		addr, trans := raft.NewInmemTransport(raft.ServerAddress(c.Node))
 		trans.Connect(addr, trans)
-		return wire{trans, func() {}, func() {}}
+		w.Transport, w.cut, w.wait = trans, w.peers.end, w.peers.users.Wait
+		return w
 	}
-	streams := &streamLayer{Transport: t, open: make(map[*trackedConn]struct{})}
-	streams.ctx, streams.cancel = context.WithCancel(context.Background())
+	w.streams = newStreamLayer(c.Transport, g, serve, c.Logger.With("part", "transport"))
 	trans := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-		Stream:  streams,
+		Stream:  w.streams,
 		MaxPool: poolSize,
 		Timeout: rpcTimeout,
-		Logger:  logger,
+		Logger:  newHclog(c.Logger, "transport"),
 		// Without pipelining the leader batches better: faster and with better
 		// tails at every number of clients that was measured.
 		MaxRPCsInFlight: 1,
 	})
-	cut := func() {
+	trans.TimeoutScale = snapshotScale
+	w.Transport = &watched{NetworkTransport: trans, streams: w.streams, peers: w.peers}
+	w.callers = newCallers(w.streams)
+	w.cut = func() {
+		w.peers.end()
 		trans.Close()
-		streams.cut()
+		w.streams.cut()
 	}
-	wait := func() {
+	w.wait = func() {
 		trans.CloseStreams()
-		streams.users.Wait()
+		w.peers.users.Wait()
+		w.streams.users.Wait()
 	}
-	return wire{trans, cut, wait}
+	return w
 }
 
 // streamLayer is a Transport as Raft wants it. It knows every open connection,
 // because Raft's transport leaves the accepted ones open when it is closed.
 type streamLayer struct {
 	Transport
+	group  *group
+	serve  func(net.Conn) // a connection that carries calls, until it ends
+	logger *slog.Logger
 	ctx    context.Context // ends with cut; bounds dials
 	cancel context.CancelFunc
+	raft   chan net.Conn // greeted connections that carry Raft's messages
+	done   chan struct{} // closed by Close
+	once   sync.Once     // of Close
 
-	mu     sync.Mutex
-	closed bool
-	open   map[*trackedConn]struct{}
-	users  sync.WaitGroup // one for each open connection, until its user closed it
+	mu       sync.Mutex
+	closed   bool
+	open     map[*trackedConn]struct{}
+	greeting int            // accepted connections that have not said what they are
+	warned   time.Time      // of a refusal
+	users    sync.WaitGroup // one for each open connection, until its user closed it
+}
+
+func newStreamLayer(t Transport, g *group, serve func(net.Conn), logger *slog.Logger) *streamLayer {
+	s := &streamLayer{
+		Transport: t,
+		group:     g,
+		serve:     serve,
+		logger:    logger,
+		raft:      make(chan net.Conn),
+		done:      make(chan struct{}),
+		open:      make(map[*trackedConn]struct{}),
+	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.users.Go(s.listen)
+	return s
+}
+
+// listen accepts until Close. Nothing that comes over a connection ends it.
+func (s *streamLayer) listen() {
+	var wait time.Duration
+	for {
+		conn, err := s.Transport.Accept()
+		if err == nil {
+			wait = 0
+			s.receive(conn)
+			continue
+		}
+		wait = min(max(2*wait, 5*time.Millisecond), time.Second)
+		select {
+		case <-s.done:
+			return
+		case <-time.After(wait):
+			s.logger.Warn("accepting a connection", "err", err)
+		}
+	}
+}
+
+// receive finds out in the background what a connection is for.
+func (s *streamLayer) receive(conn net.Conn) {
+	c, err := s.track(conn, "")
+	if err != nil {
+		return // conn is closed: so is the layer
+	}
+	s.mu.Lock()
+	tooMany := s.greeting >= mostGreetings
+	if !tooMany {
+		s.greeting++
+	}
+	s.mu.Unlock()
+	if tooMany {
+		s.refused(c, errors.New("too many connections that say nothing"))
+		return
+	}
+	s.users.Go(func() {
+		kind, err := s.group.hear(c)
+		s.mu.Lock()
+		s.greeting--
+		s.mu.Unlock()
+		switch {
+		case err != nil:
+			s.refused(c, err)
+		case kind == helloCalls:
+			s.serve(c)
+			c.Close()
+		default:
+			select {
+			case s.raft <- &requestConn{trackedConn: c, begun: true}: // Raft closes it
+			case <-s.done:
+				c.Close()
+			}
+		}
+	})
+}
+
+func (s *streamLayer) refused(c *trackedConn, why error) {
+	s.mu.Lock()
+	quiet := time.Since(s.warned) < warnEvery || s.closed
+	if !quiet {
+		s.warned = time.Now()
+	}
+	s.mu.Unlock()
+	if !quiet {
+		s.logger.Warn("refusing a connection", "from", c.RemoteAddr(), "err", why)
+	}
+	c.Close()
 }
 
 // Accept implements net.Listener.
 func (s *streamLayer) Accept() (net.Conn, error) {
-	conn, err := s.Transport.Accept()
-	if err != nil {
-		return nil, err
+	select {
+	case c := <-s.raft:
+		return c, nil
+	case <-s.done:
+		return nil, net.ErrClosed
 	}
-	return s.track(conn)
+}
+
+// Close implements net.Listener.
+func (s *streamLayer) Close() error {
+	var err error
+	s.once.Do(func() {
+		close(s.done)
+		err = s.Transport.Close()
+	})
+	return err
 }
 
 // Dial implements raft.StreamLayer.
 func (s *streamLayer) Dial(addr raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(s.ctx, timeout)
 	defer cancel()
+	return s.dial(ctx, addr, helloRaft)
+}
+
+func (s *streamLayer) dial(ctx context.Context, addr raft.ServerAddress, kind byte) (net.Conn, error) {
 	conn, err := s.Transport.Dial(ctx, string(addr))
 	if err != nil {
 		return nil, fmt.Errorf("dialling %s: %w", addr, err)
 	}
-	return s.track(conn)
+	c, err := s.track(conn, addr)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.group.greet(c, kind); err != nil {
+		return nil, errors.Join(fmt.Errorf("greeting %s: %w", addr, err), c.Close())
+	}
+	return c, nil
 }
 
-func (s *streamLayer) track(conn net.Conn) (net.Conn, error) {
+// track takes note of a connection, to is empty for an accepted one.
+func (s *streamLayer) track(conn net.Conn, to raft.ServerAddress) (*trackedConn, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		conn.Close()
 		return nil, net.ErrClosed
 	}
-	c := &trackedConn{Conn: conn, layer: s}
+	c := &trackedConn{Conn: conn, layer: s, to: to}
 	s.open[c] = struct{}{}
 	s.users.Add(1)
 	return c, nil
@@ -120,10 +256,22 @@ func (s *streamLayer) cut() {
 	}
 }
 
+// hangUp ends every connection that was dialled to addr.
+func (s *streamLayer) hangUp(addr raft.ServerAddress) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.open {
+		if c.to == addr {
+			c.Conn.Close()
+		}
+	}
+}
+
 // trackedConn tells its layer when it is closed.
 type trackedConn struct {
 	net.Conn
 	layer *streamLayer
+	to    raft.ServerAddress // empty for an accepted one
 	once  sync.Once
 }
 
@@ -137,4 +285,37 @@ func (c *trackedConn) Close() error {
 		c.layer.users.Done()
 	})
 	return err
+}
+
+// requestConn is an accepted connection of Raft. Raft reads requests without a
+// deadline, one of them, a snapshot, on its main goroutine: a leader that dies
+// in the middle would hold up this node for as long as its system waits.
+// Requests are answered one by one, so what is read between a first byte and
+// the answer is in the middle of one. Its methods are called in turn.
+type requestConn struct {
+	*trackedConn
+	begun bool // a request; at first one that must come
+}
+
+// Read implements net.Conn.
+func (c *requestConn) Read(p []byte) (int, error) {
+	if c.begun {
+		if err := c.SetReadDeadline(time.Now().Add(stallTime)); err != nil {
+			return 0, err
+		}
+	}
+	n, err := c.Conn.Read(p)
+	c.begun = c.begun || n > 0
+	return n, err
+}
+
+// Write implements net.Conn.
+func (c *requestConn) Write(p []byte) (int, error) {
+	if c.begun {
+		c.begun = false
+		if err := c.SetReadDeadline(time.Time{}); err != nil {
+			return 0, err
+		}
+	}
+	return c.Conn.Write(p)
 }
