@@ -187,4 +187,3 @@ func (c *Config) raft(notify chan<- bool) *raft.Config {
 	conf.Logger = newHclog(c.Logger, "raft")
 	return conf
 }
-

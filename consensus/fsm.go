@@ -30,11 +30,11 @@ type fsm struct {
 	waits    waits         // for pos
 	news     chan struct{} // pos has moved; of capacity 1
 
-	mu    sync.Mutex        // protects all below; held while a machine is called
-	head  snapshotHead      // of what was applied
-	pos   position          // the same, entries of Raft's own included
-	done  map[string]uint64 // machine → newest entry that held a part for it
-	err   error             // of the first failure
+	mu   sync.Mutex        // protects all below; held while a machine is called
+	head snapshotHead      // of what was applied
+	pos  position          // the same, entries of Raft's own included
+	done map[string]uint64 // machine → newest entry that held a part for it
+	err  error             // of the first failure
 }
 
 // position is how far the log was applied.

@@ -32,7 +32,9 @@ type peer struct {
 	base uint64
 }
 
-func newPeers() *peers { return &peers{news: make(chan struct{}, 1), of: make(map[raft.ServerID]*peer)} }
+func newPeers() *peers {
+	return &peers{news: make(chan struct{}, 1), of: make(map[raft.ServerID]*peer)}
+}
 
 // atLocked returns the peer in term, nil when the term is over.
 func (ps *peers) atLocked(id raft.ServerID, term uint64) *peer {
