@@ -43,6 +43,7 @@ const (
 	MaxCommands = 65536     // command ids remembered to make a second apply harmless
 	MaxID       = 128       // bytes of an id; longer ones of agents are shortened to a hash
 	MaxQueue    = 100       // messages that wait for the agent of one task
+	MaxSetting  = 4 << 10   // bytes of the value of a setting
 )
 
 // Ids are ULIDs made once at the source. The types keep one from standing
@@ -68,6 +69,34 @@ type (
 type Author struct {
 	Person Person `json:"person,omitempty"`
 	Node   Node   `json:"node,omitempty"`
+}
+
+// Role is what a person may do in the mesh. Who may do what with it is decided
+// where people call; a role that the network grants is not in the state.
+type Role string
+
+// The roles, from most to least.
+const (
+	RoleOwner  Role = "owner"
+	RoleMember Role = "member"
+	RoleViewer Role = "viewer"
+	RoleNone   Role = "" // known, and without a role
+)
+
+// Member is a person whom the mesh remembers.
+type Member struct {
+	Person Person    `json:"person"`
+	Role   Role      `json:"role,omitempty"`
+	Since  time.Time `json:"since"`  // when the mesh first heard of the person
+	Author Author    `json:"author"` // who gave the role; of a role of nobody's, the node that was called
+}
+
+// Setting is a small value that the whole mesh shares.
+type Setting struct {
+	Name    string    `json:"name"`
+	Value   string    `json:"value"`
+	Author  Author    `json:"author"`
+	Updated time.Time `json:"updated"`
 }
 
 // Mode is what an agent may do without asking.

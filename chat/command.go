@@ -25,6 +25,9 @@ type Op struct {
 	ProjectRemove *ProjectRemove `json:"project_remove,omitempty"`
 	SecretPut     *SecretPut     `json:"secret_put,omitempty"`
 	SecretRemove  *SecretRemove  `json:"secret_remove,omitempty"`
+	Arrive        *Arrive        `json:"arrive,omitempty"`
+	PersonPut     *PersonPut     `json:"person_put,omitempty"`
+	SettingPut    *SettingPut    `json:"setting_put,omitempty"`
 
 	TaskCreate *TaskCreate `json:"task_create,omitempty"`
 	TaskEdit   *TaskEdit   `json:"task_edit,omitempty"`
@@ -45,6 +48,7 @@ type Op struct {
 	Branch  *Branch  `json:"branch,omitempty"`
 	End     *End     `json:"end,omitempty"`
 	Pull    *Pull    `json:"pull,omitempty"`
+	Kept    *Kept    `json:"kept,omitempty"`
 }
 
 // --- by people ---
@@ -69,6 +73,26 @@ type SecretPut struct {
 type SecretRemove struct {
 	Scope ProjectID `json:"scope,omitempty"`
 	Name  string    `json:"name"`
+}
+
+// Arrive remembers a person who calls for the first time; a core node proposes
+// it. The first person of all becomes owner, the others have no role until an
+// owner gives one. A second time changes nothing.
+type Arrive struct {
+	Person Person `json:"person"`
+}
+
+// PersonPut sets a person's role; RoleNone takes it away. The last owner cannot
+// lose the role.
+type PersonPut struct {
+	Person Person `json:"person"`
+	Role   Role   `json:"role,omitempty"`
+}
+
+// SettingPut stores a setting of the mesh; an empty value removes it.
+type SettingPut struct {
+	Name  string `json:"name"`
+	Value string `json:"value,omitempty"`
 }
 
 // TaskCreate makes a task with its first message; Draft keeps it from being
@@ -282,4 +306,16 @@ type Pull struct {
 	Pull PullRequest `json:"pull"`
 	Note *Item       `json:"note,omitempty"` // a status message (checks failed, review arrived)
 	Head string      `json:"head,omitempty"` // merged from the page: the commit on the base branch
+}
+
+// Kept says what a node still holds of a lease that has ended: work in progress
+// on a volume, say. It carries the ended lease's token and is refused while
+// that lease is the task's; it makes one status message per token and changes
+// nothing else.
+type Kept struct {
+	Task      TaskID `json:"task"`
+	Token     uint64 `json:"token"`
+	Workspace int    `json:"workspace"`
+	Text      string `json:"text"`           // a sentence
+	Head      string `json:"head,omitempty"` // commit of what is kept
 }

@@ -131,6 +131,14 @@ func (o Op) ids() []string {
 		return []string{string(o.Place.Task), string(o.Place.Node), o.Place.Slot}
 	case o.StepSet != nil:
 		return []string{string(o.StepSet.Task), string(o.StepSet.Name)}
+	case o.Arrive != nil:
+		return []string{string(o.Arrive.Person)}
+	case o.PersonPut != nil:
+		return []string{string(o.PersonPut.Person)}
+	case o.SettingPut != nil:
+		return []string{o.SettingPut.Name}
+	case o.Kept != nil:
+		return []string{string(o.Kept.Task), o.Kept.Head}
 	}
 	return nil
 }

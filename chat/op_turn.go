@@ -86,7 +86,7 @@ func (a *applier) turnDelivered(t *Task, prompt string) error {
 	if !t.Turn.open() {
 		return nil
 	}
-	if err := a.closeAsk(t, deliveryAsk(t.Turn), "It was delivered"); err != nil {
+	if err := a.closeAsk(t, deliveryAsk(t), "It was delivered"); err != nil {
 		return err
 	}
 	a.settle(t)
@@ -104,24 +104,45 @@ func (a *applier) deliver(t *Task, prompt string, d Delivery) error {
 	return nil
 }
 
-func deliveryAsk(turn *Turn) string { return shortID("delivery-" + string(turn.ID)) }
+// deliveryAsk is the id of the open ask about the turn's delivery, "" if there
+// is none.
+func deliveryAsk(t *Task) string {
+	i := slices.IndexFunc(t.Asks, func(k Ask) bool { return k.Kind == AskDelivery && k.Answer == nil })
+	if i < 0 {
+		return ""
+	}
+	return t.Asks[i].ID
+}
 
 // turnUnknown asks a person what to do about a prompt of which nobody knows
-// whether it ran.
+// whether it ran, or how far. One that is asked about stays so.
 func (a *applier) turnUnknown(t *Task) error {
-	if err := a.closeAsksBut(t, deliveryAsk(t.Turn)); err != nil {
+	asked := deliveryAsk(t)
+	if err := a.closeAsksBut(t, asked); err != nil {
 		return err
+	}
+	ask := Ask{
+		Kind: AskDelivery, Title: "Delivery was interrupted",
+		Detail:  "Your message is saved. Delivery was interrupted and we do not know whether it ran. It was not sent again.",
+		Options: []AskOption{{ID: "again", Name: "Send again"}, {ID: "discard", Name: "Discard"}},
+	}
+	if t.Turn.Delivery == Delivered {
+		ask.Title = "The turn was interrupted"
+		ask.Detail = "Your message is saved. The agent had it, and we did not see how its turn ended. It was not sent again."
 	}
 	t.Turn.Delivery = Unknown
 	if err := a.deliver(t, t.Turn.Prompt, Unknown); err != nil {
 		return err
 	}
 	a.move(t, NeedsYou)
-	return a.openAsk(t, Ask{
-		ID: deliveryAsk(t.Turn), Kind: AskDelivery, Title: "Delivery was interrupted",
-		Detail:  "Your message is saved. Delivery was interrupted and we do not know whether it ran. It was not sent again.",
-		Options: []AskOption{{ID: "again", Name: "Send again"}, {ID: "discard", Name: "Discard"}},
-	})
+	if asked != "" {
+		return nil
+	}
+	var err error // a turn may be unknown, delivered after all, and unknown again
+	if ask.ID, err = a.freeID(t.ID, shortID("delivery-"+string(t.Turn.ID))); err != nil {
+		return err
+	}
+	return a.openAsk(t, ask)
 }
 
 func (a *applier) closeAsksBut(t *Task, keep string) error {

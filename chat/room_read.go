@@ -200,3 +200,39 @@ func (r *Room) Secrets(scope ProjectID) []Secret {
 	slices.SortFunc(out, func(a, b Secret) int { return cmp.Compare(a.Name, b.Name) })
 	return out
 }
+
+// People returns everybody whom the mesh remembers, by name.
+func (r *Room) People() []Member {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	var out []Member
+	for _, m := range r.state.people.base {
+		out = append(out, *m)
+	}
+	slices.SortFunc(out, func(a, b Member) int { return cmp.Compare(a.Person, b.Person) })
+	return out
+}
+
+// RoleOf is a person's role; RoleNone for one whom nobody gave one.
+func (r *Room) RoleOf(p Person) Role {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if m, ok := r.state.people.base[p]; ok {
+		return m.Role
+	}
+	return RoleNone
+}
+
+// Setting is the value of a setting, "" when it is not set.
+func (r *Room) Setting(name string) string {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.state.settings.base[name].Value
+}
+
+// Settings returns the settings that are set, by name.
+func (r *Room) Settings() []Setting {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return slices.SortedFunc(maps.Values(r.state.settings.base), func(a, b Setting) int { return cmp.Compare(a.Name, b.Name) })
+}

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// State is the conversation in memory: projects, tasks, secrets, the outcomes
-// of the last commands. Messages are on disk.
+// State is the conversation in memory: projects, tasks, secrets, people,
+// settings, the outcomes of the last commands. Messages are on disk.
 //
 // One goroutine applies commands and owns everything but the tables' bases,
 // which it shares with the readers of Room: they are changed in Commit only,
@@ -21,7 +21,9 @@ type State struct {
 
 	projects table[ProjectID, *Project]
 	tasks    table[TaskID, *Task]
-	secrets  table[string, Secret]  // by secretKey
+	secrets  table[string, Secret] // by secretKey
+	people   table[Person, *Member]
+	settings table[string, Setting] // by name
 	usual    table[string, []int64] // by usualKey: milliseconds of the last runs of a step
 	numbers  table[string, uint64]  // command id to its number
 	commands table[uint64, command] // by number modulo window
@@ -56,6 +58,8 @@ const (
 	rowProject = "project"
 	rowTask    = "task"
 	rowSecret  = "secret"
+	rowPerson  = "person"
+	rowSetting = "setting"
 	rowUsual   = "usual"
 	rowCommand = "command"
 )
@@ -66,6 +70,8 @@ func NewState() *State {
 		projects: newTable[ProjectID, *Project](),
 		tasks:    newTable[TaskID, *Task](),
 		secrets:  newTable[string, Secret](),
+		people:   newTable[Person, *Member](),
+		settings: newTable[string, Setting](),
 		usual:    newTable[string, []int64](),
 		numbers:  newTable[string, uint64](),
 		commands: newTable[uint64, command](),
@@ -114,6 +120,12 @@ func (a *applier) apply(op Op) error {
 		return a.secretPut(op.SecretPut)
 	case op.SecretRemove != nil:
 		return a.secretRemove(op.SecretRemove)
+	case op.Arrive != nil:
+		return a.arrive(op.Arrive)
+	case op.PersonPut != nil:
+		return a.personPut(op.PersonPut)
+	case op.SettingPut != nil:
+		return a.settingPut(op.SettingPut)
 	case op.TaskCreate != nil:
 		return a.taskCreate(op.TaskCreate)
 	case op.TaskEdit != nil:
@@ -157,6 +169,8 @@ func (a *applier) applyLeased(op Op) error {
 		return a.end(op.End)
 	case op.Pull != nil:
 		return a.pull(op.Pull)
+	case op.Kept != nil:
+		return a.kept(op.Kept)
 	}
 	return refuse(CodeInvalid, "The command carries no op.")
 }
@@ -248,6 +262,12 @@ func (s *State) appendRows(rows []Row, all bool) (_ []Row, err error) {
 	if rows, err = tableRows(rows, rowSecret, &s.secrets, all, text); err != nil {
 		return nil, err
 	}
+	if rows, err = tableRows(rows, rowPerson, &s.people, all, func(p Person) string { return string(p) }); err != nil {
+		return nil, err
+	}
+	if rows, err = tableRows(rows, rowSetting, &s.settings, all, text); err != nil {
+		return nil, err
+	}
 	if rows, err = tableRows(rows, rowUsual, &s.usual, all, text); err != nil {
 		return nil, err
 	}
@@ -259,6 +279,8 @@ func (s *State) appendRows(rows []Row, all bool) (_ []Row, err error) {
 func (s *State) Commit() []TaskID {
 	s.projects.commit()
 	s.secrets.commit()
+	s.people.commit()
+	s.settings.commit()
 	s.usual.commit()
 	s.numbers.commit()
 	s.commands.commit()
@@ -271,6 +293,8 @@ func (s *State) Rollback() {
 	s.projects.rollback()
 	s.tasks.rollback()
 	s.secrets.rollback()
+	s.people.rollback()
+	s.settings.rollback()
 	s.usual.rollback()
 	s.numbers.rollback()
 	s.commands.rollback()
@@ -303,6 +327,10 @@ func (s *State) loadRow(r Row) error {
 		return loadInto(&s.tasks, TaskID(r.ID), r.Data)
 	case rowSecret:
 		return loadInto(&s.secrets, r.ID, r.Data)
+	case rowPerson:
+		return loadInto(&s.people, Person(r.ID), r.Data)
+	case rowSetting:
+		return loadInto(&s.settings, r.ID, r.Data)
 	case rowUsual:
 		return loadInto(&s.usual, r.ID, r.Data)
 	case rowCommand:

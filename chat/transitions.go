@@ -42,6 +42,7 @@ var moves = map[string]map[TaskState][]TaskState{
 		Publishing: {Queued, Stopped, Failed}, Idle: {Queued, Failed}, Stopped: {Failed}, Failed: {},
 	}),
 	"pull": everywhere(),
+	"kept": everywhere(),
 }
 
 // states are all of them, in the order of a task's life.

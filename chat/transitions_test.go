@@ -53,7 +53,7 @@ func setups(state TaskState) []setup {
 
 // taskIn is a task in that state, with the messages it refers to.
 func taskIn(state TaskState, with setup, m memory) *Task {
-	t := &Task{ID: "T", Project: "P", Title: "t", State: state, Since: testTime, Mode: ModeAsk, Turns: 1, Seq: 10, Archived: with.archived, Stopping: with.stopping}
+	t := &Task{ID: "T", Project: "P", Title: "t", State: state, Since: testTime, Mode: ModeAsk, Turns: 1, Workspace: 1, Seq: 10, Archived: with.archived, Stopping: with.stopping}
 	put := func(msg Message) { msg.Task = "T"; m[messageKey{"T", msg.ID}] = msg }
 	put(Message{ID: "prompt", Seq: 1, Kind: KindUser, Text: "do it", Turn: 1, Delivery: Delivered})
 	t.Turn = &Turn{ID: "turn", Number: 1, Prompt: "prompt", Delivery: Delivered, Began: testTime}
@@ -64,7 +64,7 @@ func taskIn(state TaskState, with setup, m memory) *Task {
 		t.Turns, t.Turn = 0, nil
 	}
 	if with.lease {
-		t.Lease, t.Workspace = &Lease{Token: 5, Node: "n", Slot: "s"}, 1
+		t.Lease = &Lease{Token: 5, Node: "n", Slot: "s"}
 	}
 	if with.queue {
 		t.Queue = []Pending{{ID: "waiting", Text: "more"}}
@@ -128,6 +128,7 @@ func variants(token uint64) map[string][]Op {
 		"branch": {{Branch: &Branch{Task: "T", Token: token}}, {Branch: &Branch{Task: "T", Token: token, Done: true}}},
 		"end":    {{End: &End{Task: "T", Token: token}}, {End: &End{Task: "T", Token: token, Failure: &Failure{Reason: "broken"}}}},
 		"pull":   {{Pull: &Pull{Task: "T", Pull: PullRequest{Number: 1, URL: "u"}}}},
+		"kept":   {{Kept: &Kept{Task: "T", Token: token - 1, Workspace: 1, Text: "Kept."}}},
 	}
 }
 
