@@ -3,6 +3,7 @@
 package seal
 
 import (
+	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/rand"
@@ -23,6 +24,7 @@ var ErrWrongKey = errors.New("the value was sealed with another mesh key")
 // Key seals and opens values.
 type Key struct {
 	aead cipher.AEAD
+	raw  []byte
 }
 
 // Load reads the key file, or makes it when there is none.
@@ -50,7 +52,29 @@ func New(raw []byte) (*Key, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making the cipher: %w", err)
 	}
-	return &Key{aead}, nil
+	return &Key{aead, bytes.Clone(raw)}, nil
+}
+
+// Bytes is the key itself, for another core node or a backup that is
+// encrypted.
+func (k *Key) Bytes() []byte { return bytes.Clone(k.raw) }
+
+// Save writes the key to where Load finds it. A file that holds another key is
+// left as it is: what was sealed with that one would be lost.
+func (k *Key) Save(path string) error {
+	old, err := os.ReadFile(path)
+	switch {
+	case err == nil && bytes.Equal(old, k.raw):
+		return nil
+	case err == nil:
+		return fmt.Errorf("%s holds another mesh key: move it away first if this node is to join another mesh", path)
+	case !errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("reading the mesh key: %w", err)
+	}
+	if err := write(path, k.raw); err != nil {
+		return fmt.Errorf("writing the mesh key: %w", err)
+	}
+	return nil
 }
 
 // Seal closes a value for one name: it opens under the same name only, so a
@@ -68,23 +92,27 @@ func (k *Key) Open(name string, sealed []byte) ([]byte, error) {
 	return value, nil
 }
 
-// create writes a new key so that a crash leaves either none or a whole one.
 func create(path string) ([]byte, error) {
 	raw := make([]byte, KeySize)
 	rand.Read(raw)
+	return raw, write(path, raw)
+}
+
+// write writes a key so that a crash leaves either none or a whole one.
+func write(path string, raw []byte) error {
 	f, err := os.CreateTemp(filepath.Dir(path), ".key-*")
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer os.Remove(f.Name())
 	if _, err := f.Write(raw); err != nil {
-		return nil, errors.Join(err, f.Close())
+		return errors.Join(err, f.Close())
 	}
 	if err := f.Sync(); err != nil {
-		return nil, errors.Join(err, f.Close())
+		return errors.Join(err, f.Close())
 	}
 	if err := f.Close(); err != nil {
-		return nil, err
+		return err
 	}
-	return raw, os.Rename(f.Name(), path)
+	return os.Rename(f.Name(), path)
 }

@@ -49,3 +49,41 @@ func TestShortKeyIsRefused(t *testing.T) {
 		t.Error("a short key loads")
 	}
 }
+
+func TestKeyOfAnotherNode(t *testing.T) {
+	dir := t.TempDir()
+	k, err := Load(filepath.Join(dir, "first.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := New(k.Bytes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "second.key")
+	for range 2 {
+		if err := second.Save(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	again, err := Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := again.Open("n", k.Seal("n", []byte("v"))); err != nil || string(got) != "v" {
+		t.Errorf("Open with the saved key = %q, %v", got, err)
+	}
+	if st, err := os.Stat(path); err != nil || st.Mode().Perm() != 0o600 {
+		t.Errorf("key file is %v, %v; want 0600", st.Mode(), err)
+	}
+	other, err := Load(filepath.Join(dir, "other.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Save(path); err == nil {
+		t.Error("a key was written over another")
+	}
+	if got, err := Load(path); err != nil || !bytes.Equal(got.Bytes(), k.Bytes()) {
+		t.Errorf("the key changed: %v", err)
+	}
+}
