@@ -11,7 +11,8 @@
 // In the mirror refs/heads and refs/tags are what the remote had when it was
 // last asked. Commits of a workspace that the remote did not take (it refused,
 // or was away) stay under refs/samnode/unpushed/<branch>, so that they can be
-// shown and pushed again. Objects are never pruned: workspaces borrow them.
+// shown and pushed again; where the branch went on without them, under
+// refs/samnode/kept/<branch>/. Objects are never pruned: workspaces borrow them.
 package git
 
 import (

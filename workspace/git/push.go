@@ -24,7 +24,7 @@ func (r *Repo) Push(ctx context.Context, auth AuthFunc, branch string) error {
 		return err
 	}
 	if pushed {
-		return r.dropRef(ctx, unpushed+branch)
+		return r.settleLocked(ctx, branch, commit)
 	}
 	return r.publishLocked(ctx, auth, upload{commit: commit, branch: branch})
 }
@@ -34,6 +34,8 @@ type upload struct {
 	commit, branch string
 	lease          *string      // set: only if the remote's branch is at this commit ("": does not exist); may rewrite
 	say            func(string) // told what the remote says; may be nil
+	// within bounds it; nil: only its deadline does.
+	within func(context.Context) (context.Context, context.CancelFunc)
 }
 
 // publishLocked pushes and lets the mirror follow. What the remote does not
@@ -45,8 +47,7 @@ func (r *Repo) publishLocked(ctx context.Context, auth AuthFunc, u upload) error
 	}
 	if err != nil {
 		r.head.forget()
-		ctx := context.WithoutCancel(ctx)
-		if _, keepErr := r.run(ctx, "keeping the commits", command{args: []string{"update-ref", "--no-deref", unpushed + u.branch, u.commit}}); keepErr != nil {
+		if keepErr := r.keepLocked(context.WithoutCancel(ctx), u); keepErr != nil {
 			return errors.Join(err, keepErr)
 		}
 		return err
@@ -54,17 +55,51 @@ func (r *Repo) publishLocked(ctx context.Context, auth AuthFunc, u upload) error
 	return r.followLocked(context.WithoutCancel(ctx), u)
 }
 
-func (r *Repo) followLocked(ctx context.Context, u upload) error {
-	if _, err := r.run(ctx, "noting the push", command{args: []string{"update-ref", "--no-deref", "refs/heads/" + u.branch, u.commit}}); err != nil {
+// keepLocked remembers a commit that waits, and what it was to replace.
+func (r *Repo) keepLocked(ctx context.Context, u upload) error {
+	if err := r.setRef(ctx, unpushed+u.branch, u.commit); err != nil {
 		return err
 	}
-	return r.dropRef(ctx, unpushed+u.branch)
+	if u.lease == nil || *u.lease == "" {
+		return r.dropRef(ctx, instead+u.branch)
+	}
+	return r.setRef(ctx, instead+u.branch, *u.lease)
+}
+
+func (r *Repo) followLocked(ctx context.Context, u upload) error {
+	if err := r.setRef(ctx, "refs/heads/"+u.branch, u.commit); err != nil {
+		return err
+	}
+	return r.settleLocked(ctx, u.branch, u.commit)
+}
+
+// settleLocked ends the waiting of a branch's commits, now that the remote's
+// branch is at tip. What it went past without them stays to be found.
+func (r *Repo) settleLocked(ctx context.Context, branch, tip string) error {
+	waits, err := r.lookup(ctx, unpushed+branch)
+	if err != nil || waits == "" {
+		return err
+	}
+	over, err := r.lookup(ctx, instead+branch)
+	if err != nil {
+		return err
+	}
+	has, err := r.isAncestor(ctx, waits, tip)
+	if err == nil && !has && over == "" { // a rewrite that waited was rewritten again
+		err = r.setRef(ctx, kept+branch+"/"+short(waits), waits)
+	}
+	return errors.Join(err, r.dropRef(ctx, unpushed+branch), r.dropRef(ctx, instead+branch))
 }
 
 func (r *Repo) pushLocked(ctx context.Context, a *Auth, u upload) error {
 	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), pushFor,
 		&Error{Kind: ErrNetwork, Text: fmt.Sprintf("pushing to %s took longer than %s", r.remote.url, pushFor)})
 	defer cancel()
+	if u.within != nil {
+		var stop context.CancelFunc
+		ctx, stop = u.within(ctx)
+		defer stop()
+	}
 	ref := "refs/heads/" + u.branch
 	args := []string{"push", "--porcelain", "--no-verify", "--no-follow-tags", "--recurse-submodules=no"}
 	if u.lease != nil {

@@ -149,7 +149,7 @@ func (s *service) accept(ctx context.Context, p pushRequest, pack io.Reader, rep
 		return fmt.Errorf("waiting for the mirror: %w", err)
 	}
 	defer s.r.release()
-	up := upload{commit: u.new, branch: s.a.Branch, say: rep.say}
+	up := upload{commit: u.new, branch: s.a.Branch, within: s.within, say: rep.say}
 	if err := s.check(ctx, u, &up); err != nil {
 		return err
 	}

@@ -8,8 +8,12 @@ import (
 	"strings"
 )
 
-// unpushed is where commits wait that the remote did not take.
-const unpushed = "refs/samnode/unpushed/"
+// Below these, by branch, is what the remote does not have.
+const (
+	unpushed = "refs/samnode/unpushed/" // commits that wait: the remote did not take them
+	instead  = "refs/samnode/instead/"  // the remote's commit that a waiting one, a rewrite, is to replace
+	kept     = "refs/samnode/kept/"     // commits that waited while the branch went on without them
+)
 
 var hexRE = regexp.MustCompile(`^[0-9a-f]{40}$|^[0-9a-f]{64}$`)
 
@@ -77,6 +81,8 @@ func (r *Repo) Tip(ctx context.Context, branch string) (string, error) {
 }
 
 // Head is Tip, or the newer commit of a workspace that the remote did not take.
+// One that the remote's branch has left behind is not newer: another node had
+// the task meanwhile.
 func (r *Repo) Head(ctx context.Context, branch string) (commit string, pushed bool, err error) {
 	tip, err := r.Tip(ctx, branch)
 	if err != nil && !errors.Is(err, ErrNoBranch) && !errors.Is(err, ErrEmpty) || CheckBranch(branch) != nil {
@@ -90,11 +96,24 @@ func (r *Repo) Head(ctx context.Context, branch string) (commit string, pushed b
 		return tip, tip != "", err
 	}
 	if tip != "" {
-		if old, err := r.isAncestor(ctx, waits, tip); err != nil || old {
+		if newer, err := r.newer(ctx, branch, waits, tip); err != nil || !newer {
 			return tip, true, err
 		}
 	}
 	return waits, false, nil
+}
+
+// newer says whether a commit that waits is still what the branch is to be.
+func (r *Repo) newer(ctx context.Context, branch, waits, tip string) (bool, error) {
+	if waits == tip {
+		return false, nil
+	}
+	ahead, err := r.isAncestor(ctx, tip, waits)
+	if err != nil || ahead {
+		return ahead, err
+	}
+	over, err := r.lookup(ctx, instead+branch)
+	return over == tip, err
 }
 
 // lookup returns what a full ref name points to, "" if there is no such ref.
@@ -135,6 +154,12 @@ func (r *Repo) mergeBase(ctx context.Context, a, b string) (string, error) {
 		return "", nil
 	}
 	return strings.TrimSpace(string(res.out)), err
+}
+
+// setRef moves a ref of the mirror, or makes it.
+func (r *Repo) setRef(ctx context.Context, ref, commit string) error {
+	_, err := r.run(ctx, "setting "+ref+" in the mirror", command{args: []string{"update-ref", "--no-deref", ref, commit}})
+	return err
 }
 
 // dropRef removes a ref of the mirror; none is fine.

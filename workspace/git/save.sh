@@ -1,5 +1,8 @@
 # Commits everything in $SAMNODE_DIR as work in progress on the task's branch
-# and pushes it. POSIX sh; says what it did as samnode:key=value.
+# and pushes it. SAMNODE_DO=commit does not push, and says what the remote's
+# branch lacks; aside does neither index, HEAD nor branch any harm, for an agent
+# that works: its commit is refs/samnode/wip. POSIX sh; says what it did as
+# samnode:key=value.
 set -u
 export LC_ALL=C
 say() { printf 'samnode:%s=%s\n' "$1" "$2"; }
@@ -14,6 +17,7 @@ here=refs/heads/$branch
 log=.git/samnode-save.log
 : >"$log" || fail "the workspace's disk is full or read-only"
 
+do=${SAMNODE_DO:-push}
 g() { git -c core.hooksPath=/dev/null -c core.fsmonitor=false -c commit.gpgSign=false -c advice.addEmbeddedRepo=false "$@"; }
 id() { git rev-parse --verify --quiet "$1^{commit}"; }
 git config user.name >/dev/null 2>&1 || git config user.name "$SAMNODE_NAME"
@@ -25,16 +29,24 @@ for f in rebase-merge rebase-apply MERGE_HEAD CHERRY_PICK_HEAD REVERT_HEAD; do
 done
 
 committed=no
-if [ "$busy" = yes ]; then
+work=
+if [ "$busy" = yes ] || [ "$do" = aside ]; then
 	# Do not touch what the agent is in the middle of: a commit on the side.
 	side=$(git rev-parse --absolute-git-dir)/samnode-index
 	cp -f .git/index "$side" 2>/dev/null
 	GIT_INDEX_FILE=$side g add -A >>"$log" 2>&1
-	tree=$(GIT_INDEX_FILE=$side git write-tree 2>>"$log") &&
-		commit=$(git commit-tree -p HEAD -m "$SAMNODE_MESSAGE" "$tree" 2>>"$log") &&
-		git update-ref refs/samnode/wip "$commit" &&
-		say note "The work is in the middle of a rebase or merge: a copy is in refs/samnode/wip of the workspace, not pushed."
+	tree=$(GIT_INDEX_FILE=$side git write-tree 2>>"$log")
 	rm -f "$side"
+	head=$(id HEAD)
+	if [ -n "$tree" ] && [ "$tree" != "$(git rev-parse --verify --quiet "HEAD^{tree}")" ] &&
+		work=$(git commit-tree ${head:+-p "$head"} -m "$SAMNODE_MESSAGE" "$tree" 2>>"$log") &&
+		git update-ref refs/samnode/wip "$work"; then
+		if [ "$do" = aside ]; then
+			committed=yes
+		else
+			say note "The work is in the middle of a rebase or merge: a copy is in refs/samnode/wip of the workspace, not pushed."
+		fi
+	fi
 else
 	g add -A >>"$log" 2>&1 || fail "the work could not be staged" "$log"
 	# Exits 1 when there is something; in an unborn branch the index decides.
@@ -63,10 +75,35 @@ else
 	fi
 fi
 
+# How many files of a commit the branch at the remote does not have.
+lacks() { # commit
+	for up in "$SAMNODE_KNOWN" "refs/remotes/origin/$branch" "refs/remotes/origin/$SAMNODE_BASE"; do
+		up=$(id "$up")
+		[ -z "$up" ] || break
+	done
+	if [ -z "$up" ]; then
+		git ls-tree -r --name-only "$1" | wc -l
+	elif git merge-base --is-ancestor "$1" "$up" || g diff --quiet "$up" "$1"; then
+		echo 0
+	else
+		base=$(git merge-base "$up" "$1") || base=$(git hash-object -t tree /dev/null)
+		g diff --name-only "$base" "$1" | wc -l
+	fi
+}
+
 head=$(id "$here")
 say head "$head"
 say committed "$committed"
-if [ -n "$head" ]; then
+if [ "$do" != push ]; then
+	# What is checked out, wherever that is; else the branch, which was left.
+	for work in "$work" "$(id HEAD)" "$head"; do
+		[ -n "$work" ] || continue
+		files=$(($(lacks "$work")))
+		[ "$files" -eq 0 ] || break
+	done
+	say work "$work"
+	say files "${files:-0}"
+elif [ -n "$head" ]; then
 	if [ "$head" = "$(id "refs/remotes/origin/$branch")" ] && [ "$committed" = no ]; then
 		say pushed yes
 	elif g push --porcelain --no-verify origin "$here:$here" >>"$log" 2>&1; then

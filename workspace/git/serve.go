@@ -17,6 +17,10 @@ type Access struct {
 	Auth   AuthFunc // credentials for the remote, asked for each time
 	// Stale says why this workspace may do nothing any more; nil: it may.
 	Stale func() error
+	// Within bounds a push on its way to the remote: its context ends, with a
+	// cause, when the workspace may push no more. Nil: nothing ends one but
+	// its deadline.
+	Within func(context.Context) (context.Context, context.CancelFunc)
 	// Refused is told what was tried and why it was not done.
 	Refused func(what, why string)
 	// Pushed is told each commit that the remote took.
@@ -73,6 +77,14 @@ func (s *service) alive() error {
 		return nil
 	}
 	return s.a.Stale()
+}
+
+// within bounds a push on its way.
+func (s *service) within(ctx context.Context) (context.Context, context.CancelFunc) {
+	if s.a.Within == nil {
+		return ctx, func() {}
+	}
+	return s.a.Within(ctx)
 }
 
 func (s *service) advertise(w http.ResponseWriter, req *http.Request) {

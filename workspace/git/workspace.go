@@ -3,6 +3,7 @@ package git
 import (
 	_ "embed"
 	"errors"
+	"fmt"
 	"strconv"
 	"strings"
 )
@@ -90,37 +91,57 @@ func ParsePrepared(out string) (Prepared, error) {
 // Save commits everything as work in progress on the task's branch and pushes
 // it, with the repository's hooks off. Nothing to commit is fine.
 // ParseSaved reads what it prints.
-func (w Workspace) Save(message string) Step {
+func (w Workspace) Save(message string) Step { return w.save("push", message, "") }
+
+// Keep is Save without the push, for a workspace that ends and may not push:
+// it says instead what the remote's branch lacks. Known is the newest commit
+// of it that this machine knows, or empty.
+func (w Workspace) Keep(message, known string) Step { return w.save("commit", message, known) }
+
+// Aside is Keep for a workspace whose agent works: the commit is on no branch
+// (refs/samnode/wip), and neither the index nor HEAD nor a file is touched.
+func (w Workspace) Aside(message string) Step { return w.save("aside", message, "") }
+
+func (w Workspace) save(do, message, known string) Step {
 	return Step{
 		Argv: []string{"/bin/sh", "-c", saveScript, "samnode-save"},
 		Env: []string{
-			"SAMNODE_DIR=" + w.Dir, "SAMNODE_BRANCH=" + w.Branch, "SAMNODE_MESSAGE=" + message,
+			"SAMNODE_DO=" + do, "SAMNODE_DIR=" + w.Dir, "SAMNODE_BASE=" + w.Base, "SAMNODE_BRANCH=" + w.Branch,
+			"SAMNODE_MESSAGE=" + message, "SAMNODE_KNOWN=" + known,
 			"SAMNODE_NAME=" + w.Author.Name, "SAMNODE_EMAIL=" + w.Author.Email,
 		},
 	}
 }
 
-// Saved is what Save did.
+// Saved is what Save, Keep or Aside did.
 type Saved struct {
 	Head      string   // commit of the task's branch in the workspace; empty: it has none yet
 	Committed bool     // a new commit was made
-	Pushed    bool     // the remote has Head
+	Pushed    bool     // of Save: the remote has Head
 	Reason    string   // why it does not, in the remote's or the node's words
+	Work      string   // of Keep and Aside: the commit that has everything
+	Files     int      // of Keep and Aside: how many files of Work the remote's branch lacks
 	Notes     []string // sentences for the person and the agent
 }
 
-// ParseSaved reads the stdout of Save.
+// ParseSaved reads the stdout of Save, Keep or Aside.
 func ParseSaved(out string) (Saved, error) {
 	v := parseSaid(out)
 	s := Saved{
 		Head: v.last["head"], Committed: v.last["committed"] == "yes", Pushed: v.last["pushed"] == "yes",
-		Reason: v.last["reason"], Notes: v.notes,
+		Reason: v.last["reason"], Work: v.last["work"], Notes: v.notes,
 	}
 	if why := v.last["error"]; why != "" {
 		return s, &Error{Kind: v.kind(), Text: why, Out: lastLines(out, 20)}
 	}
 	if v.last["done"] == "" {
 		return s, errors.New("saving the work: it ended without saying how")
+	}
+	if n := v.last["files"]; n != "" {
+		var err error
+		if s.Files, err = strconv.Atoi(n); err != nil {
+			return s, fmt.Errorf("saving the work: it said %q files", n)
+		}
 	}
 	return s, nil
 }
