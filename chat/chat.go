@@ -192,6 +192,7 @@ type Task struct {
 	Archived bool      `json:"archived,omitempty"` // hidden from the list
 
 	Lease     *Lease    `json:"lease,omitempty"`    // nil: no workspace is alive
+	Home      Node      `json:"home,omitempty"`     // node of the current or last workspace: its working copy is there
 	Workspace int       `json:"workspace"`          // number of the current or last workspace, 0 before the first
 	Session   string    `json:"session,omitempty"`  // the agent's own session id, for resume or load
 	Cursor    uint64    `json:"cursor"`             // last journal record of the current workspace that is in the log

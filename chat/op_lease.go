@@ -21,6 +21,7 @@ func (a *applier) place(op *Place) error {
 	}
 	a.placeStep(t, line(op.Note, 500))
 	t.Lease = &Lease{Token: a.index, Node: op.Node, Slot: op.Slot, Since: a.now}
+	t.Home = op.Node
 	t.Workspace++
 	t.Cursor = 0
 	a.move(t, Preparing)

@@ -213,6 +213,14 @@ func (r *Room) People() []Member {
 	return out
 }
 
+// Known reports whether that person has called before.
+func (r *Room) Known(p Person) bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	_, ok := r.state.people.base[p]
+	return ok
+}
+
 // RoleOf is a person's role; RoleNone for one whom nobody gave one.
 func (r *Room) RoleOf(p Person) Role {
 	r.mu.RLock()
