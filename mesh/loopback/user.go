@@ -52,31 +52,47 @@ func peerUser(c net.Conn) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	// An IPv4 connection to an IPv6 socket is among the IPv6 ones.
-	var files []string
-	if remote.Addr().Unmap().Is4() {
-		files = append(files, "/proc/net/tcp")
+	s, err := askSocket(remote, local)
+	if err != nil { // a kernel without that question, or no such socket
+		s, err = findSocket(remote, local)
 	}
-	files = append(files, "/proc/net/tcp6")
-	for _, name := range files {
-		owner, found, err := findSocket(name, remote, local)
-		if err != nil {
-			return 0, err
-		}
-		if found {
-			return owner, stillOpen(c)
-		}
+	if err != nil {
+		return 0, err
 	}
-	return 0, fmt.Errorf("no open connection of this machine from %s to %s", remote, local)
+	// One that its program has closed belongs to nobody: the kernel shows it with
+	// user 0 and no inode, so it is not taken for root's.
+	if s.inode == 0 {
+		return 0, fmt.Errorf("the caller at %s has hung up", remote)
+	}
+	return s.owner, stillOpen(c)
 }
 
-// findSocket looks for the socket at local that is connected to remote. One
-// that its program has closed belongs to nobody: the kernel shows it with user
-// 0 and inode 0, so it is not taken for root's.
-func findSocket(name string, local, remote netip.AddrPort) (owner int, found bool, err error) {
+// sock is a socket as the kernel shows it to everyone.
+type sock struct {
+	owner int
+	inode uint64
+}
+
+// findSocket looks in the list of all sockets for the one at local that is
+// connected to remote. That takes milliseconds where there are many.
+func findSocket(local, remote netip.AddrPort) (sock, error) {
+	// An IPv4 connection of an IPv6 socket is among the IPv6 ones.
+	for _, name := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
+		s, err := findIn(name, local, remote)
+		if err != nil {
+			return sock{}, err
+		}
+		if s != nil {
+			return *s, nil
+		}
+	}
+	return sock{}, fmt.Errorf("this machine has no connection from %s to %s", local, remote)
+}
+
+func findIn(name string, local, remote netip.AddrPort) (*sock, error) {
 	f, err := os.Open(name)
 	if err != nil {
-		return 0, false, err
+		return nil, err
 	}
 	defer f.Close()
 	ends := [2][]string{procAddrs(local), procAddrs(remote)}
@@ -87,13 +103,14 @@ func findSocket(name string, local, remote netip.AddrPort) (owner int, found boo
 		if len(w) < 10 || !slices.Contains(ends[0], w[1]) || !slices.Contains(ends[1], w[2]) {
 			continue
 		}
-		if w[9] == "0" {
-			return 0, false, fmt.Errorf("the caller at %s has hung up", local)
-		}
 		owner, err := strconv.Atoi(w[7])
-		return owner, err == nil, err
+		if err != nil {
+			return nil, err
+		}
+		inode, err := strconv.ParseUint(w[9], 10, 64)
+		return &sock{owner, inode}, err
 	}
-	return 0, false, lines.Err()
+	return nil, lines.Err()
 }
 
 // procAddrs is an address as the kernel writes it: words of the machine's own
