@@ -101,9 +101,11 @@ type pipeAddr string
 func (pipeAddr) Network() string  { return "pipe" }
 func (a pipeAddr) String() string { return string(a) }
 
-// cluster is three voters on one pipeNet.
+// cluster is some nodes on one pipeNet.
 type cluster struct {
 	keepers  map[string]*disk // nodes whose machine has a store of its own
+	copiers  map[string]*disk // nodes whose machine has one that can be copied
+	copied   *copyWatch       // of all copiers
 	net      *pipeNet
 	configs  map[string]Config
 	logs     map[string]*Log
@@ -112,28 +114,52 @@ type cluster struct {
 
 var nodes = []string{"a", "b", "c"}
 
+// newCluster starts three voters, a the leader.
 func newCluster(t *testing.T, change func(*Config)) *cluster {
+	t.Helper()
+	return newClusterOf(t, nodes, change)
+}
+
+// newClusterOf starts the nodes named as voters, the first one the leader.
+func newClusterOf(t *testing.T, names []string, change func(*Config)) *cluster {
+	t.Helper()
+	c := newMembers(t, names, change)
+	for _, name := range names[1:] {
+		f := c.logs[names[0]].raft.AddVoter(raft.ServerID(name), raft.ServerAddress(name), 0, 0)
+		if err := f.Error(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return c
+}
+
+// newMembers starts the nodes named, of which the first one is a group of one
+// and the others its spares.
+func newMembers(t *testing.T, names []string, change func(*Config)) *cluster {
 	t.Helper()
 	c := &cluster{
 		net:      newPipeNet(),
+		copiers:  make(map[string]*disk),
+		copied:   new(copyWatch),
 		configs:  make(map[string]Config),
 		logs:     make(map[string]*Log),
 		machines: make(map[string]*recorder),
 	}
-	for _, name := range nodes {
+	for i, name := range names {
 		conf := testConfig(t, new(recorder))
-		conf.Node, conf.Bootstrap, conf.Join = name, name == "a", name != "a"
+		conf.Node, conf.Bootstrap, conf.Join = name, i == 0, i > 0
 		if change != nil {
 			change(&conf)
 		}
+		if _, ok := conf.Machines["m"].(*copier); ok {
+			c.copiers[name] = new(disk)
+		}
 		c.configs[name] = conf
 		c.start(t, name)
-		if name != "a" {
-			c.await(t, "a to lead", func() bool { return c.logs["a"].IsLeader() })
-			f := c.logs["a"].raft.AddVoter(raft.ServerID(name), raft.ServerAddress(name), 0, 0)
-			if err := f.Error(); err != nil {
-				t.Fatal(err)
-			}
+		first := c.logs[names[0]]
+		c.await(t, names[0]+" to lead", first.IsLeader)
+		if err := first.AddMember(t.Context(), name, name); err != nil {
+			t.Fatal(err)
 		}
 	}
 	return c
@@ -147,8 +173,19 @@ func (c *cluster) start(t *testing.T, name string) {
 	if d := c.keepers[name]; d != nil {
 		conf.Machines["m"] = &keeper{disk: d}
 	}
+	if d := c.copiers[name]; d != nil {
+		conf.Machines["m"] = &copier{keeper{disk: d}, c.copied}
+	}
 	conf.Transport = c.net.transport(name)
 	c.logs[name] = open(t, conf)
+}
+
+// all is what the machine of a node was given.
+func (c *cluster) all(name string) []Entry {
+	if d := c.copiers[name]; d != nil {
+		return d.all()
+	}
+	return c.machines[name].all()
 }
 
 func (c *cluster) stop(t *testing.T, name string) {
@@ -189,10 +226,10 @@ func others(name string) []string {
 // compares what their machines were given, times included.
 func (c *cluster) agree(t *testing.T, names ...string) []Entry {
 	t.Helper()
-	want := c.machines[names[0]].all()
+	want := c.all(names[0])
 	for _, name := range names[1:] {
-		c.await(t, name+" to catch up", func() bool { return len(c.machines[name].all()) >= len(want) })
-		if diff := cmp.Diff(want, c.machines[name].all()); diff != "" {
+		c.await(t, name+" to catch up", func() bool { return len(c.all(name)) >= len(want) })
+		if diff := cmp.Diff(want, c.all(name)); diff != "" {
 			t.Errorf("entries (-%s +%s):\n%s", names[0], name, diff)
 		}
 	}

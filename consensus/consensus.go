@@ -51,6 +51,10 @@ var (
 	// ErrForeign: the directory holds another node's state, or a machine's
 	// store does not belong to this log.
 	ErrForeign = errors.New("state of another node or mesh")
+	// ErrDamaged: what this node has on disk is not what was written, and not
+	// the work of a power cut either. A node of several gets it back from the
+	// others; Recover makes do with what is left.
+	ErrDamaged = errors.New("this node's log is damaged: remove its folder and join the node again, or recover with what is left")
 	// ErrNoState: the directory is empty and Config does not say to begin.
 	ErrNoState = errors.New("no state: start a mesh or join one first")
 	// ErrManifest is what a Machine's Restore answers when the snapshot only

@@ -1,6 +1,7 @@
 package consensus
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -9,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -111,6 +113,70 @@ func (m *keeper) Snapshot() (io.WriterTo, error) { return &manifest{m.disk}, nil
 func (m *keeper) Restore(io.Reader) error {
 	m.restores++
 	return ErrManifest
+}
+
+// copier is a keeper that can be copied: its snapshot is a manifest, its copy
+// has all entries.
+type copier struct {
+	keeper
+	watch *copyWatch
+}
+
+// copyWatch counts copies and holds them up.
+type copyWatch struct {
+	copies, restores atomic.Int64
+	write            func() error // nil, or called before a copy is written
+	restore          func() error // nil, or called before one is restored
+}
+
+func (m *copier) Copy() (io.WriterTo, error) {
+	b, err := json.Marshal(m.disk.all())
+	return &diskCopy{b, m.watch}, err
+}
+
+func (m *copier) Restore(r io.Reader) error {
+	in := bufio.NewReader(r)
+	if b, err := in.Peek(1); err != nil || b[0] != '[' {
+		m.restores++
+		return ErrManifest
+	}
+	if m.watch.restore != nil {
+		if err := m.watch.restore(); err != nil {
+			return err
+		}
+	}
+	var entries []Entry
+	if err := json.NewDecoder(in).Decode(&entries); err != nil {
+		return err
+	}
+	m.watch.restores.Add(1)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.entries, m.synced = entries, len(entries)
+	return nil
+}
+
+// diskCopy writes its bytes in small pieces.
+type diskCopy struct {
+	b     []byte
+	watch *copyWatch
+}
+
+func (c *diskCopy) WriteTo(w io.Writer) (int64, error) {
+	c.watch.copies.Add(1)
+	if c.watch.write != nil {
+		if err := c.watch.write(); err != nil {
+			return 0, err
+		}
+	}
+	n, err := io.Copy(w, bytes.NewReader(c.b))
+	return n, err
+}
+
+func (d *disk) all() []Entry {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return append([]Entry(nil), d.entries...)
 }
 
 func (m *keeper) texts() []string { return (&recorder{entries: m.entries}).texts() }

@@ -99,6 +99,7 @@ func (l *Log) open(ctx context.Context) error {
 	if err := context.Cause(ctx); err != nil {
 		return err
 	}
+	l.stores.snaps.source, l.stores.log.keep = l, l.keepFrom
 	moves := make(chan raft.Observation, 16)
 	l.running.Go(func() { l.watch(notify, moves) })
 	if l.raft, err = raft.NewRaft(conf, l.fsm, l.stores.log, l.stores.stable, l.stores.snaps, l.wire.Transport); err != nil {
@@ -118,6 +119,9 @@ func (l *Log) open(ctx context.Context) error {
 func (l *Log) load() error {
 	l.fsm = newFSM(l.conf.Machines, l.conf.Logger, l.fail, l.stores.log.raise)
 	if err := l.fsm.load(l.stores, l.conf.MaxAppendEntries); err != nil {
+		return err
+	}
+	if err := l.stores.dropOld(); err != nil {
 		return err
 	}
 	if err := l.stores.log.recall(); err != nil {

@@ -41,9 +41,11 @@ func (l *Log) Members(ctx context.Context) ([]Member, error) {
 	return l.members(), context.Cause(ctx)
 }
 
-func (l *Log) members() []Member {
+func (l *Log) members() []Member { return membersOf(l.servers()) }
+
+func membersOf(servers []raft.Server) []Member {
 	var out []Member
-	for _, s := range l.servers() {
+	for _, s := range servers {
 		out = append(out, Member{Node: string(s.ID), Addr: string(s.Address), Voter: s.Suffrage == raft.Voter})
 	}
 	slices.SortFunc(out, func(a, b Member) int { return cmp.Compare(a.Node, b.Node) })

@@ -28,10 +28,11 @@ const (
 //	wal/          the log
 //	stable.db     term and vote
 //	snapshots/    the newest snapshots
+//	copies/       whole copies while they are sent; they have no names
 type stores struct {
 	log    *logStore
 	stable *stableStore
-	snaps  *raft.FileSnapshotStore
+	snaps  *snapshotStore
 	close  func() error
 }
 
@@ -63,8 +64,13 @@ func openStores(c *Config, fail func(error)) (*stores, error) {
 		close:  func() error { return errors.Join(closeWAL(), bolt.Close()) },
 	}
 	sweepSnapshots(filepath.Join(c.Dir, "snapshots"), c.Logger)
-	if s.snaps, err = raft.NewFileSnapshotStoreWithLogger(c.Dir, snapshotsKept, newHclog(c.Logger, "snapshot")); err != nil {
+	files, err := raft.NewFileSnapshotStoreWithLogger(c.Dir, snapshotsKept, newHclog(c.Logger, "snapshot"))
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("opening snapshots: %w", err), s.close())
+	}
+	s.snaps = &snapshotStore{FileSnapshotStore: files, dir: filepath.Join(c.Dir, "copies"), log: s.log}
+	if err := sweepCopies(s.snaps.dir); err != nil {
+		c.Logger.Warn("removing unfinished copies", "err", err)
 	}
 	return s, nil
 }
@@ -88,6 +94,7 @@ type logStore struct {
 	raft.LogStore
 	fail   func(error)
 	failed atomic.Bool
+	keep   func() (from uint64, any bool) // nil: another node needs nothing
 
 	// last is the newest time in the log or the state, in ns. The one goroutine
 	// that appends reads and writes it; restoring a snapshot may raise it.
@@ -109,8 +116,22 @@ func (s *logStore) StoreLogs(logs []*raft.Log) error {
 	return s.check("appending to the log", s.LogStore.StoreLogs(logs))
 }
 
-// DeleteRange implements raft.LogStore.
+// DeleteRange implements raft.LogStore. What another node still needs after
+// the copy it was sent stays: a log that is cut faster than a copy can be sent
+// would have it sent for ever.
 func (s *logStore) DeleteRange(low, high uint64) error {
+	first, err := s.FirstIndex()
+	if err != nil {
+		return fmt.Errorf("cutting the log: %w", err)
+	}
+	if s.keep != nil && low <= first {
+		if from, any := s.keep(); any && from <= high {
+			high = from - 1
+		}
+	}
+	if low > high {
+		return nil
+	}
 	return s.check("cutting the log", s.LogStore.DeleteRange(low, high))
 }
 
@@ -236,6 +257,34 @@ func (s *stores) last() (uint64, error) {
 		last = max(last, snaps[0].Index)
 	}
 	return last, nil
+}
+
+// dropOld removes a log that ends before the newest snapshot: this node was
+// sent it and died before Raft removed the log, which may not have a gap.
+func (s *stores) dropOld() error {
+	first, err := s.log.FirstIndex()
+	if err != nil {
+		return err
+	}
+	last, err := s.log.LastIndex()
+	if err != nil {
+		return err
+	}
+	snaps, err := s.snaps.List()
+	if err != nil {
+		return err
+	}
+	var snapshot uint64
+	if len(snaps) > 0 {
+		snapshot = snaps[0].Index
+	}
+	switch {
+	case last > 0 && last < snapshot:
+		return s.log.DeleteRange(first, last)
+	case first > snapshot+1:
+		return fmt.Errorf("%w: it begins at entry %d, the newest snapshot ends at %d", ErrDamaged, first, snapshot)
+	}
+	return nil
 }
 
 // identity is node.json.

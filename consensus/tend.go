@@ -88,6 +88,10 @@ func (l *Log) tend(ctx context.Context, c *TendConfig, heard map[string]time.Tim
 		st.silent = time.Since(heard[node]) >= c.After
 		all = append(all, st)
 	}
+	if s := servers[l.conf.Node]; s.ID != "" && s.Address != l.wire.LocalAddr() {
+		// Of a node that was alone before, or has moved.
+		return true, l.change(ctx, func() raft.IndexFuture { return l.raft.AddVoter(s.ID, l.wire.LocalAddr(), 0, 0) })
+	}
 	step := plan(all, c.Want)
 	if step.node == "" {
 		return false, nil
