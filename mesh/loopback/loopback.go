@@ -37,7 +37,7 @@ func (m *Mesh) Listen(ctx context.Context, addr string) (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listening on %q: %w", addr, err)
 	}
-	if !isLoopback(host) {
+	if !IsLoopback(host) {
 		return nil, fmt.Errorf("listening on %s: without a tailnet there is no login, so samnode serves loopback addresses only; use 127.0.0.1:PORT and ssh -L, or join a tailnet", addr)
 	}
 	var lc net.ListenConfig
@@ -51,20 +51,21 @@ func (m *Mesh) Listen(ctx context.Context, addr string) (net.Listener, error) {
 // WhoIs says who sent a request that came through Listen.
 func (m *Mesh) WhoIs(r *http.Request) (mesh.Caller, error) {
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil || !isLoopback(host) {
+	if err != nil || !IsLoopback(host) {
 		return mesh.Caller{}, fmt.Errorf("call from %s: %w", r.RemoteAddr, mesh.ErrNotLocal)
 	}
 	name, _, err := net.SplitHostPort(r.Host)
 	if err != nil {
 		name = r.Host
 	}
-	if !isLoopback(name) {
+	if !IsLoopback(name) {
 		return mesh.Caller{}, fmt.Errorf("call for host %q: %w", r.Host, mesh.ErrNotLocal)
 	}
 	return m.caller, nil
 }
 
-func isLoopback(host string) bool {
+// IsLoopback says whether a host name or address is one of this machine itself.
+func IsLoopback(host string) bool {
 	if host == "localhost" {
 		return true
 	}

@@ -94,7 +94,7 @@ func (n *Node) Addr() string { return n.addr }
 func (n *Node) URL() string { return "http://" + n.pages.Addr().String() }
 
 // Host says whether a request for a name may be answered by the pages.
-func (n *Node) Host(name string) bool { return isLoopback(name) }
+func (n *Node) Host(name string) bool { return IsLoopback(name) }
 
 // Warnings is empty: a loopback interface has no bad days.
 func (n *Node) Warnings() []string { return nil }
@@ -132,7 +132,7 @@ func (n *Node) Dial(ctx context.Context, to string, s mesh.Service) (net.Conn, e
 
 func (n *Node) dial(ctx context.Context, to string, s mesh.Service) (net.Conn, error) {
 	host, _, err := net.SplitHostPort(to)
-	if err != nil || !isLoopback(host) {
+	if err != nil || !IsLoopback(host) {
 		return nil, fmt.Errorf("%w: nodes without a tailnet are at loopback addresses", mesh.ErrUnreachable)
 	}
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)

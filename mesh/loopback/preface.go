@@ -159,7 +159,7 @@ func readPreface(r io.Reader) (*preface, error) {
 	if err != nil {
 		return nil, err
 	}
-	if host, _, err := net.SplitHostPort(addr); err != nil || !isLoopback(host) {
+	if host, _, err := net.SplitHostPort(addr); err != nil || !IsLoopback(host) {
 		return nil, fmt.Errorf("%w: it says that it is at %q", mesh.ErrStranger, addr)
 	}
 	p.addr, p.service = addr, mesh.Service(service)
