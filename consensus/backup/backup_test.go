@@ -105,6 +105,9 @@ func TestWhatIsWrittenIsRead(t *testing.T) {
 	}
 	for size, data := range sizes {
 		for where, text := range places {
+			if len(data) > 2*partSize && where != "folder" && where != "prefix" {
+				continue // the same again
+			}
 			t.Run(size+" in a "+where, func(t *testing.T) {
 				d := destination(t, text)
 				m := meta("home", 12, "2026-03-04 05:06:07")

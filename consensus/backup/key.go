@@ -39,7 +39,7 @@ func GenerateKey() (identity, recipient string, err error) {
 // backup alone.
 func ParseRecipient(text string) (Recipient, error) {
 	lines := keyLines(text)
-	const form = "a public key starts with age1"
+	const form = "a public key starts with age1; samnode backup keygen makes one"
 	upper := strings.ToUpper(text)
 	switch {
 	case len(lines) == 0:
