@@ -16,15 +16,35 @@ import (
 )
 
 // pipeNet connects nodes by net.Pipe. A node that is cut off reaches nobody
-// and nobody reaches it.
+// and nobody reaches it. What a node asks for, is asked and answers can be held
+// up each, and arrives once it is let go.
 type pipeNet struct {
 	mu    sync.Mutex
 	nodes map[string]*pipeTransport
 	off   map[string]bool
+	gates map[gate]chan struct{} // closed while open
 }
 
+// gate is one way of traffic of a node.
+type gate struct {
+	node string
+	way  way
+}
+
+type way int
+
+const (
+	sends    way = iota // all that it writes
+	requests            // what it reads of connections that others dialled
+	answers             // what it reads of connections that it dialled
+)
+
 func newPipeNet() *pipeNet {
-	return &pipeNet{nodes: make(map[string]*pipeTransport), off: make(map[string]bool)}
+	return &pipeNet{
+		nodes: make(map[string]*pipeTransport),
+		off:   make(map[string]bool),
+		gates: make(map[gate]chan struct{}),
+	}
 }
 
 // pipeTransport is one node's Transport.
@@ -46,6 +66,59 @@ func (n *pipeNet) transport(addr string) *pipeTransport {
 	return t
 }
 
+// hold stops traffic of a node, or lets it through.
+func (n *pipeNet) hold(on bool, node string, ways ...way) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, w := range ways {
+		if g := (gate{node, w}); on {
+			n.gates[g] = make(chan struct{})
+		} else {
+			close(n.gates[g])
+			delete(n.gates, g)
+		}
+	}
+}
+
+// pipeConn is one node's end of a connection.
+type pipeConn struct {
+	net.Conn
+	net   *pipeNet
+	addr  string
+	reads way
+	end   chan struct{}
+	once  sync.Once
+}
+
+func (c *pipeConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.pass(c.reads)
+	return n, err
+}
+
+func (c *pipeConn) Write(p []byte) (int, error) {
+	c.pass(sends)
+	return c.Conn.Write(p)
+}
+
+func (c *pipeConn) pass(w way) {
+	c.net.mu.Lock()
+	closed := c.net.gates[gate{c.addr, w}]
+	c.net.mu.Unlock()
+	if closed == nil {
+		return
+	}
+	select {
+	case <-closed:
+	case <-c.end:
+	}
+}
+
+func (c *pipeConn) Close() error {
+	c.once.Do(func() { close(c.end) })
+	return c.Conn.Close()
+}
+
 // cut takes a node off the network, or puts it back.
 func (n *pipeNet) cut(addr string, off bool) {
 	n.mu.Lock()
@@ -59,7 +132,9 @@ func (n *pipeNet) cut(addr string, off bool) {
 }
 
 func (t *pipeTransport) Dial(ctx context.Context, addr string) (net.Conn, error) {
-	near, far := net.Pipe()
+	one, other := net.Pipe()
+	near := &pipeConn{Conn: one, net: t.net, addr: t.addr, reads: answers, end: make(chan struct{})}
+	far := &pipeConn{Conn: other, net: t.net, addr: addr, reads: requests, end: make(chan struct{})}
 	t.net.mu.Lock()
 	peer, off := t.net.nodes[addr], t.net.off[addr] || t.net.off[t.addr]
 	if peer != nil && !off {
