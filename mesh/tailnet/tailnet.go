@@ -127,7 +127,7 @@ func Up(ctx context.Context, c Config) (*Node, error) {
 	if c.Dir == "" {
 		return nil, errors.New("joining the tailnet: no directory for the node's key")
 	}
-	if err := checkInterfaces(); err != nil {
+	if err := CheckInterfaces(); err != nil {
 		return nil, fmt.Errorf("joining the tailnet: %w", err)
 	}
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {

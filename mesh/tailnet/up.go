@@ -38,9 +38,9 @@ const (
 	clockSkew    = 5 * time.Minute
 )
 
-// checkInterfaces refuses what would never end: the network stack waits for an
+// CheckInterfaces says ErrNoInterface where Up would never end: the network stack waits for an
 // interface.
-func checkInterfaces() error {
+func CheckInterfaces() error {
 	list, err := net.Interfaces()
 	if err != nil {
 		return fmt.Errorf("looking for network interfaces: %w", err)
