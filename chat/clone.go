@@ -75,3 +75,9 @@ func cloneSecret(s Secret) Secret {
 
 // Clone returns a copy that shares no memory with the message.
 func (m Message) Clone() Message { return cloneMessage(m) }
+
+// Clone returns a copy that shares no memory with the task.
+func (t Task) Clone() Task { return cloneTask(t) }
+
+// Clone returns a copy that shares no memory with the project.
+func (p Project) Clone() Project { return cloneProject(p) }

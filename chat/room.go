@@ -135,7 +135,7 @@ func (r *Room) Do(ctx context.Context, by Author, id string, op Op) (uint64, err
 	if id == "" {
 		id = r.newID()
 	}
-	if out, known := r.outcome(id); known {
+	if out, known := r.Outcome(id); known {
 		return out.Index, out.Err()
 	}
 	data, err := Encode(Command{Version: Version, ID: id, Author: by, Op: op})
@@ -149,15 +149,16 @@ func (r *Room) Do(ctx context.Context, by Author, id string, op Op) (uint64, err
 	if err := r.Wait(ctx, index); err != nil {
 		return index, fmt.Errorf("waiting for command %s at index %d: %w", id, index, err)
 	}
-	out, known := r.outcome(id)
+	out, known := r.Outcome(id)
 	if !known {
 		return index, fmt.Errorf("command %s at index %d has no outcome here: more than %d commands followed it", id, index, MaxCommands)
 	}
 	return out.Index, out.Err()
 }
 
-// outcome reads the committed outcome of a command.
-func (r *Room) outcome(id string) (Outcome, bool) {
+// Outcome says what became of the command with that id, or false when it is not
+// among the last [MaxCommands] that this node has applied.
+func (r *Room) Outcome(id string) (Outcome, bool) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	n, ok := r.state.numbers.base[id]

@@ -1,0 +1,113 @@
+package chat_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/samnode/samnode/chat"
+	"github.com/samnode/samnode/chat/chattest"
+)
+
+// leases asks for news of a node in the background.
+type leaseNews struct {
+	ids  []chat.TaskID
+	next uint64
+	err  error
+}
+
+func leases(ctx context.Context, k *chattest.Kit, node chat.Node, after uint64, known ...chat.TaskID) <-chan leaseNews {
+	got := make(chan leaseNews, 1)
+	set := map[chat.TaskID]bool{}
+	for _, id := range known {
+		set[id] = true
+	}
+	go func() {
+		tasks, next, err := k.LeasesSince(ctx, node, set, after)
+		n := leaseNews{next: next, err: err}
+		for _, t := range tasks {
+			n.ids = append(n.ids, t.ID)
+		}
+		got <- n
+	}()
+	return got
+}
+
+func TestLeasesSince(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newKit(t)
+		queued(t, k)
+		second := k.NewTask(t, "demo", "second").ID
+		a, b := leases(t.Context(), k, "node-1", 0), leases(t.Context(), k, "node-2", 0)
+		k.Must(t, ana, say("m2", "of no lease"))
+		synctest.Wait()
+		if len(a)+len(b) != 0 {
+			t.Fatal("a task without a lease woke a node")
+		}
+		k.Must(t, node, chat.Op{Place: &chat.Place{Task: second, Node: "node-2", Slot: "s"}})
+		if got := <-b; !slices.Equal(got.ids, []chat.TaskID{second}) || got.next != k.Index() || got.err != nil {
+			t.Errorf("news of node-2 = %+v, want %s at %d", got, second, k.Index())
+		}
+		k.Start(t, taskID)
+		if got := <-a; !slices.Equal(got.ids, []chat.TaskID{taskID}) {
+			t.Errorf("news of node-1 = %+v", got)
+		}
+		before := k.Index()
+		k.Must(t, ana, chat.Op{Stop: &chat.Stop{Task: taskID}}) // ends the lease
+		if got := <-leases(t.Context(), k, "node-1", before, taskID); !slices.Equal(got.ids, []chat.TaskID{taskID}) {
+			t.Errorf("the end of a lease that was known = %+v", got)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if got := <-leases(ctx, k, "node-1", before); got.ids != nil || got.next != k.Index() || !errors.Is(got.err, context.DeadlineExceeded) {
+			t.Errorf("the end of a lease that was not known = %+v, want none up to %d", got, k.Index())
+		}
+		ahead := leases(t.Context(), k, "node-2", k.Index()+1) // a cursor of a node that is ahead
+		k.Must(t, ana, chat.Op{Say: &chat.Say{Task: second, Message: "m2", Text: "seen there"}})
+		synctest.Wait()
+		if len(ahead) != 0 {
+			t.Fatal("what the other node told already was told again")
+		}
+		k.Must(t, ana, chat.Op{Say: &chat.Say{Task: second, Message: "m3", Text: "new"}})
+		if got := <-ahead; !slices.Equal(got.ids, []chat.TaskID{second}) {
+			t.Errorf("news after a cursor of another node = %+v", got)
+		}
+	})
+}
+
+func TestLeasesOfANode(t *testing.T) {
+	k := newKit(t)
+	queued(t, k)
+	other := k.NewTask(t, "demo", "second").ID
+	k.Must(t, node, chat.Op{Place: &chat.Place{Task: other, Node: "node-2", Slot: "s"}})
+	k.Start(t, taskID)
+	got := k.Leases("node-1")
+	if len(got) != 1 || got[0].ID != taskID || len(k.Leases("node-3")) != 0 {
+		t.Errorf("leases = %+v", got)
+	}
+	got[0].Queue[0].Text = "changed by a reader"
+	if k.Get(t, taskID).Queue[0].Text == "changed by a reader" {
+		t.Error("a reader changed the state")
+	}
+}
+
+// BenchmarkLeasesSinceFanOut is one change of a task while 500 nodes wait for
+// theirs.
+func BenchmarkLeasesSinceFanOut(b *testing.B) {
+	k := chattest.NewKit()
+	k.Project(b, "demo")
+	id := k.NewTask(b, "demo", "x").ID
+	ctx, cancel := context.WithCancel(b.Context())
+	defer cancel()
+	for i := range 500 {
+		leases(ctx, k, chat.Node(fmt.Sprint("n", i)), 0)
+	}
+	for i := 0; b.Loop(); i++ {
+		title := fmt.Sprint(i)
+		k.Must(b, ana, chat.Op{TaskEdit: &chat.TaskEdit{Task: id, Title: &title}})
+	}
+}
