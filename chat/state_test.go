@@ -223,6 +223,10 @@ func TestEncodeRefusesWhatDecodeWould(t *testing.T) {
 func FuzzDecode(f *testing.F) {
 	f.Add([]byte(`{"v":1,"id":"c","by":{"person":"a"},"op":{"stop":{"task":"T"}}}`))
 	f.Add([]byte(`{"v":1,"id":"c","by":{"node":"n"},"op":{"items":{"task":"T","items":[{"id":"x","kind":"tool","tool":{"title":"t"}}]}}}`))
+	f.Add([]byte(`{"v":1,"id":"c","by":{"node":"n"},"op":{"kept":{"task":"T","token":4,"workspace":1,"text":"x"}}}`))
+	f.Add([]byte(`{"v":1,"id":"c","by":{"node":"n"},"op":{"arrive":{"person":"a"}}}`))
+	f.Add([]byte(`{"v":1,"id":"c","by":{"person":"a"},"op":{"person_put":{"person":"a","role":"owner"}}}`))
+	f.Add([]byte(`{"v":1,"id":"c","by":{"person":"a"},"op":{"setting_put":{"name":"a","value":"\u0000"}}}`))
 	f.Add([]byte(`{"v":2}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		cmd, err := Decode(data)
