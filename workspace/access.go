@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -48,11 +47,19 @@ func (r *Runner) Terminal(ctx context.Context, task chat.TaskID, id string, rows
 	return t, nil
 }
 
-// Running lists the tasks that have a run on this node, whatever it does.
+// Running lists the tasks whose leases this node works on, in order. What it
+// only clears up after a lease that ended is not among them.
 func (r *Runner) Running() []chat.TaskID {
 	r.runs.mu.Lock()
 	defer r.runs.mu.Unlock()
-	return slices.Sorted(maps.Keys(r.runs.byTask))
+	var list []chat.TaskID
+	for id, n := range r.runs.byTask {
+		if len(n.boxes) == 0 {
+			list = append(list, id)
+		}
+	}
+	slices.Sort(list)
+	return list
 }
 
 // Healthy says whether this node can start a workspace now: its engine

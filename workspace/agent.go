@@ -119,8 +119,7 @@ func (n *run) adoptMode(ctx context.Context) error {
 	if is == "" || want == "" || is == want || is == n.ownMode {
 		return nil
 	}
-	t, err := n.r.c.Board.Task(string(n.id))
-	if err != nil || t.Mode != n.task.Mode {
+	if t, err := n.latestTask(); err != nil || t.Mode != n.task.Mode {
 		return err // a person's choice comes first
 	}
 	for _, m := range []chat.Mode{chat.ModePlan, chat.ModeAsk, chat.ModeAcceptEdits, chat.ModeEverything} {

@@ -16,7 +16,7 @@ import (
 // every workspace and so no network but its loopback: the only way out is the
 // broker's egress, with the project's list, as for the agent later.
 
-func (n *run) gateName() string { return n.name + "-build" }
+func (n *run) gateName() string { return n.name + buildSuffix }
 
 // openBuildGate starts the gate and waits until it lets something through.
 func (n *run) openBuildGate(ctx context.Context) error {

@@ -15,13 +15,20 @@ import (
 	"github.com/samnode/samnode/workspace/shim"
 )
 
-// Names of what outlives a workspace, by task: the next workspace on this
-// machine goes on with them.
-func (n *run) volume() string { return "samnode-work-" + strings.ToLower(string(n.id)) }
-func (n *run) home() string   { return "samnode-home-" + strings.ToLower(string(n.id)) }
+// Names of what outlives a workspace, by task: the next workspace on this node
+// goes on with them. Several nodes may share an engine, and a task goes from
+// one to another.
+func (n *run) volume() string { return n.outlives("work") }
+func (n *run) home() string   { return n.outlives("home") }
+
+func (n *run) outlives(what string) string {
+	return "samnode-" + what + "-" + string(n.r.c.Node) + "-" + strings.ToLower(string(n.id))
+}
 
 func (n *run) labels() map[string]string {
-	return map[string]string{docker.LabelTask: string(n.id), docker.LabelWorkspace: strconv.Itoa(n.number)}
+	return map[string]string{
+		docker.LabelTask: string(n.id), docker.LabelWorkspace: strconv.Itoa(n.number), docker.LabelToken: strconv.FormatUint(n.token, 10),
+	}
 }
 
 // startContainer makes and starts the container and waits for its shim.
@@ -138,40 +145,4 @@ func (n *run) attach() bool {
 // it is brought back, or gone for good.
 func (n *run) begun() bool {
 	return n.task.State != chat.Preparing && n.task.State != chat.Starting
-}
-
-// teardown removes the container. The volumes stay for the next workspace.
-func (n *run) teardown() {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(n.ctx), time.Minute)
-	defer cancel()
-	if c := n.missed(); c != nil {
-		if err := n.saveWork(ctx, c); err != nil {
-			n.log.Warn("committing work in progress before the end", "err", err)
-		}
-	}
-	if err := n.r.c.Engine.Stop(ctx, n.name, 5*time.Second); err != nil {
-		n.log.Warn("stopping the container", "err", err)
-	}
-	if err := n.r.c.Engine.Remove(ctx, n.name); err != nil {
-		n.log.Warn("removing the container; the next start of the node tries again", "err", err)
-	}
-}
-
-// sweep removes the containers of leases that this node does not hold any
-// more: it was away when they ended.
-func (r *Runner) sweep(ctx context.Context) error {
-	left, err := r.c.Engine.List(ctx, nil)
-	if err != nil {
-		return fmt.Errorf("listing containers: %w", err)
-	}
-	var errs []error
-	for _, st := range left {
-		t, err := r.c.Board.Task(st.Labels[docker.LabelTask])
-		if err == nil && t.Lease != nil && t.Lease.Node == r.c.Node && strconv.Itoa(t.Workspace) == st.Labels[docker.LabelWorkspace] {
-			continue
-		}
-		r.c.Logger.Info("removing a container whose lease ended", "container", st.Name)
-		errs = append(errs, r.c.Engine.Remove(ctx, st.ID))
-	}
-	return errors.Join(errs...)
 }

@@ -57,17 +57,20 @@ func (n *run) logItems(ctx context.Context, b acp.Batch) error {
 	}})
 }
 
-// note says something in the chat in this node's name. A note that the log
-// does not take is in the node's own log only.
+// note says something in the chat in this node's name.
 func (n *run) note(ctx context.Context, level, text, detail string) {
-	item := chat.Item{ID: ulid.Make().String(), Kind: chat.KindStatus, Level: level, Text: text, Detail: detail, Closed: true}
+	item := status(level, text)
+	item.Detail = detail
+	n.say(ctx, chat.Op{Note: &chat.Note{Task: n.id, Token: n.token, Item: item}})
+}
+
+// status is an item of a node's own; an error is one with its level.
+func status(level, text string) chat.Item {
+	item := chat.Item{ID: ulid.Make().String(), Kind: chat.KindStatus, Level: level, Text: text, Closed: true}
 	if level == "error" {
 		item.Kind, item.Level = chat.KindError, ""
 	}
-	op := chat.Op{Note: &chat.Note{Task: n.id, Token: n.token, Item: item}}
-	if _, err := n.r.c.Board.Do(ctx, n.r.author(), "", op); err != nil && ctx.Err() == nil {
-		n.log.Warn("saying it in the chat", "text", text, "err", err)
-	}
+	return item
 }
 
 // secretOf is the secret that a person sets first for an agent.

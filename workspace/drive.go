@@ -75,7 +75,7 @@ func (n *run) refresh(err error) error {
 	if err != nil && !errors.Is(err, chat.ErrRefused) {
 		return err
 	}
-	t, err := n.r.c.Board.Task(string(n.id))
+	t, err := ask(n.ctx, n.log, "reading the task", func() (chat.Task, error) { return n.r.c.Board.Task(string(n.id)) })
 	if err != nil {
 		return fmt.Errorf("reading the task: %w", err)
 	}
@@ -83,8 +83,12 @@ func (n *run) refresh(err error) error {
 	return nil
 }
 
-// sendTurn takes the first queued message and hands it to the agent.
+// sendTurn takes the first queued message and hands it to the agent. No turn
+// begins while this node is cut off: another may have the task.
 func (n *run) sendTurn(ctx context.Context, t chat.Task) error {
+	if _, err := n.fence.pass(ctx); err != nil {
+		return err
+	}
 	if err := n.ensureAgent(ctx); err != nil {
 		return err
 	}
@@ -145,9 +149,12 @@ func (n *run) deliver(ctx context.Context, turn chat.Turn) error {
 	if err := n.ensureAgent(ctx); err != nil {
 		return err
 	}
-	m, err := n.r.c.Board.Message(ctx, n.id, turn.Prompt)
+	m, err := ask(ctx, n.log, "reading the prompt", func() (chat.Message, error) { return n.r.c.Board.Message(ctx, n.id, turn.Prompt) })
 	if err != nil {
 		return fmt.Errorf("reading the prompt: %w", err)
+	}
+	if _, err := n.fence.pass(ctx); err != nil {
+		return err
 	}
 	if err := n.drv.Prompt(ctx, turn.ID, m.Text); err != nil {
 		return fmt.Errorf("handing the prompt to the agent: %w", err)

@@ -2,6 +2,8 @@ package workspace
 
 import (
 	"context"
+	"errors"
+	"log/slog"
 
 	"github.com/samnode/samnode/chat"
 	"github.com/samnode/samnode/workspace/git"
@@ -11,14 +13,15 @@ import (
 // person may give the project a better token meanwhile.
 type currentForge struct {
 	r       *Runner
+	log     *slog.Logger
 	project chat.ProjectID
 	repo    string // the run's, also when the project moves to another
 }
 
 var _ Forge = (*currentForge)(nil)
 
-func (f *currentForge) open() (Forge, error) {
-	p, err := f.r.c.Board.Project(string(f.project))
+func (f *currentForge) open(ctx context.Context) (Forge, error) {
+	p, err := ask(ctx, f.log, "reading the project", func() (chat.Project, error) { return f.r.c.Board.Project(string(f.project)) })
 	if err != nil {
 		return nil, err
 	}
@@ -26,27 +29,32 @@ func (f *currentForge) open() (Forge, error) {
 	return f.r.c.Forge(p)
 }
 
+// there says that a forge of another node answered, whatever it said.
+func there(err error) bool { return !errors.Is(err, ErrAway) }
+
 // Auth implements Forge.
 func (f *currentForge) Auth(ctx context.Context) (git.Auth, error) {
-	forge, err := f.open()
+	forge, err := f.open(ctx)
 	if err != nil {
 		return git.Auth{}, err
 	}
-	return forge.Auth(ctx)
+	return repeat(ctx, f.log, "asking for the repository's credentials", there, func() (git.Auth, error) { return forge.Auth(ctx) })
 }
 
 // EnsurePull implements Forge.
 func (f *currentForge) EnsurePull(ctx context.Context, t chat.Task, messages []chat.Message, draft bool) (*chat.PullRequest, error) {
-	forge, err := f.open()
+	forge, err := f.open(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return forge.EnsurePull(ctx, t, messages, draft)
+	return repeat(ctx, f.log, "asking for the pull request", there, func() (*chat.PullRequest, error) {
+		return forge.EnsurePull(ctx, t, messages, draft)
+	})
 }
 
 // PullStatus implements Forge.
 func (f *currentForge) PullStatus(ctx context.Context, t chat.Task) (*chat.PullRequest, []string, error) {
-	forge, err := f.open()
+	forge, err := f.open(ctx)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -1,6 +1,7 @@
 package workspace
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,7 +25,7 @@ func (n *run) openBroker() error {
 		Called:   (&patience{say: n.refused}).called,
 		Budget:   n.budget,
 		Git: n.repo.Handler(git.Access{
-			Branch: n.task.Branch, Auth: n.forge.Auth, Stale: n.stale, Rewrite: true,
+			Branch: n.task.Branch, Auth: n.forge.Auth, Stale: n.stale, Within: n.within, Rewrite: true,
 			Refused: n.refusedGit(),
 		}),
 		Egress:  n.egress,
@@ -62,9 +63,12 @@ const maxRefusals = 100
 // key finds the secret that opens a provider's API.
 func (n *run) key(ctx context.Context, provider string) (broker.Credential, error) {
 	for _, s := range credential(provider) {
-		value, err := n.r.c.Secret(ctx, n.project.ID, s.name)
+		value, err := n.r.c.Secret(ctx, n.latestProject().ID, s.name)
 		if err == nil {
 			return broker.Credential{Value: value, Kind: s.kind}, nil
+		}
+		if errors.Is(err, ErrAway) {
+			return broker.Credential{}, &doubt{err}
 		}
 		if !errors.Is(err, chat.ErrNotFound) {
 			return broker.Credential{}, err
@@ -75,28 +79,47 @@ func (n *run) key(ctx context.Context, provider string) (broker.Credential, erro
 
 // spent counts a finished model call.
 func (n *run) spent(u chat.Usage) {
-	n.insist(chat.Op{Note: &chat.Note{Task: n.id, Token: n.token, Item: chat.Item{Usage: &u}}})
+	n.say(n.ctx, chat.Op{Note: &chat.Note{Task: n.id, Token: n.token, Item: chat.Item{Usage: &u}}})
+}
+
+// latestTask is the task as the state says now or, while the mesh is away, as
+// it was told last.
+func (n *run) latestTask() (chat.Task, error) {
+	t, err := n.r.c.Board.Task(string(n.id))
+	if !isAnswer(err) {
+		return n.newest(), nil
+	}
+	return t, err
+}
+
+// latestProject is the same for the project; one that is gone is as it was.
+func (n *run) latestProject() chat.Project {
+	n.mu.Lock()
+	p := n.seen
+	n.mu.Unlock()
+	now, err := n.r.c.Board.Project(string(p.ID))
+	if err != nil {
+		return p
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.seen = now
+	return now
 }
 
 // budget is what the task may still spend, as the state says now.
 func (n *run) budget() (left int64, limited bool) {
-	t, err := n.r.c.Board.Task(string(n.id))
+	t, err := n.latestTask()
 	if err != nil {
 		return 0, true // a task that is gone spends nothing
 	}
-	limit := t.Budget
-	if p, err := n.r.c.Board.Project(string(t.Project)); err == nil && limit == 0 {
-		limit = p.Budget
-	}
+	limit := cmp.Or(t.Budget, n.latestProject().Budget)
 	return limit - t.Usage.Cost, limit > 0
 }
 
 // egress is asked per connection: an owner changes it while the agent runs.
 func (n *run) egress() (chat.Egress, []string) {
-	p, err := n.r.c.Board.Project(string(n.project.ID))
-	if err != nil {
-		return chat.EgressNone, nil
-	}
+	p := n.latestProject()
 	return p.Egress, p.Allow
 }
 
@@ -107,13 +130,13 @@ func (n *run) refused(r broker.Refusal) {
 		n.note(n.ctx, "warn", r.Why, r.Todo)
 		return
 	}
-	t, err := n.r.c.Board.Task(string(n.id))
+	t, err := n.latestTask()
 	if err != nil {
 		return // the task is gone, nobody is to be asked
 	}
 	left, _ := n.budget()
 	id := fmt.Sprintf("budget-%d-%d", t.Usage.Cost, t.Usage.Cost+left)
-	n.insist(chat.Op{Note: &chat.Note{Task: n.id, Token: n.token, Item: chat.Item{ID: id, Kind: chat.KindAsk, Ask: &chat.Ask{
+	n.say(n.ctx, chat.Op{Note: &chat.Note{Task: n.id, Token: n.token, Item: chat.Item{ID: id, Kind: chat.KindAsk, Ask: &chat.Ask{
 		ID: id, Kind: chat.AskBudget, Title: "The budget is used up", Detail: r.Why + "\n" + r.Todo,
 		Options: []chat.AskOption{{ID: "raise", Name: "Raise the budget"}, {ID: "stop", Name: "Stop"}},
 		Fields:  []chat.AskField{{Name: "budget", Label: "New limit of this task, in millionths of a US dollar", Type: "number"}},

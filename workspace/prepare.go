@@ -10,8 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/samnode/samnode/chat"
 	"github.com/samnode/samnode/workspace/agents"
 	"github.com/samnode/samnode/workspace/devcontainer"
@@ -28,18 +26,40 @@ type plan struct {
 
 // look finds out what a run needs to know, whether it prepares or attaches.
 func (n *run) look() error {
+	if err := n.lookSpace(n.ctx); err != nil {
+		return err
+	}
+	if _, err := n.r.c.Forge(n.project); err != nil {
+		return failAt(chat.StepMirror, err)
+	}
+	n.forge = &currentForge{n.r, n.log, n.project.ID, n.project.Repo}
 	agent, err := agents.Lookup(n.task.Agent)
 	if err != nil {
 		return failAt(chat.StepAgent, err)
 	}
 	n.agent = agent
+	n.env = n.spaceEnv()
+	return nil
+}
+
+// lookSpace finds out whose working copy it is.
+func (n *run) lookSpace(ctx context.Context) (err error) {
+	n.project, err = ask(ctx, n.log, "reading the project", func() (chat.Project, error) {
+		return n.r.c.Board.Project(string(n.task.Project))
+	})
+	if err != nil {
+		return fmt.Errorf("reading the project: %w", err)
+	}
+	n.seen = n.project
+	if n.repo, err = n.r.c.Mirrors.Repo(n.project.Repo); err != nil {
+		return failAt(chat.StepMirror, err)
+	}
 	n.space = git.Workspace{
 		URL: n.repo.URL(), Mirror: n.repo.Path(), Proxy: "http://" + gitAddr + "/",
 		Base: n.task.Base, Branch: n.task.Branch,
 		Dir:    inWorkspaces + "/" + n.project.Name,
 		Author: Author(n.task.Author.Person),
 	}
-	n.env = n.spaceEnv()
 	return nil
 }
 
@@ -328,14 +348,14 @@ func (n *run) script(ctx context.Context, s git.Step, progress func(string)) (st
 	if err != nil {
 		return "", err
 	}
-	return n.scriptOn(ctx, c, s, progress)
+	return scriptOn(ctx, c, n.space, s, progress)
 }
 
-func (n *run) scriptOn(ctx context.Context, c *shim.Client, s git.Step, progress func(string)) (string, error) {
+func scriptOn(ctx context.Context, c *shim.Client, space git.Workspace, s git.Step, progress func(string)) (string, error) {
 	var out bytes.Buffer
 	errs := &lineWriter{fn: progress}
 	_, err := c.Exec(ctx, shim.ExecSpec{
-		Args: s.Argv, Env: append(append([]string{"HOME=" + inHome}, n.space.Env()...), s.Env...), Dir: inWorkspaces,
+		Args: s.Argv, Env: append(append([]string{"HOME=" + inHome}, space.Env()...), s.Env...), Dir: inWorkspaces,
 		Stdout: &out, Stderr: errs,
 	})
 	errs.flush()
@@ -343,42 +363,4 @@ func (n *run) scriptOn(ctx context.Context, c *shim.Client, s git.Step, progress
 		return "", fmt.Errorf("running git in the workspace: %w", err)
 	}
 	return out.String(), nil // the exit code says nothing that its lines do not
-}
-
-// hooks runs the dev container's lifecycle commands, in order; the commands of
-// one hook run beside each other.
-func (n *run) hooks(ctx context.Context, hooks []devcontainer.Hook, progress func(string)) (string, error) {
-	c, err := n.await(ctx)
-	if err != nil {
-		return "", err
-	}
-	ran := 0
-	for _, h := range hooks {
-		if h.Once && n.number > 1 {
-			continue
-		}
-		progress(h.Name + " of " + h.From)
-		g, ctx := errgroup.WithContext(ctx)
-		for _, cmd := range h.Commands {
-			g.Go(func() error { return n.hook(ctx, c, h, cmd, progress) })
-		}
-		if err := g.Wait(); err != nil {
-			return "", err
-		}
-		ran++
-	}
-	return fmt.Sprintf("%d hooks", ran), nil
-}
-
-func (n *run) hook(ctx context.Context, c *shim.Client, h devcontainer.Hook, cmd devcontainer.Command, progress func(string)) error {
-	w := &lineWriter{fn: progress}
-	code, err := c.Exec(ctx, shim.ExecSpec{Args: cmd.Argv, Env: n.env, Dir: n.space.Dir, Stdout: w, Stderr: w})
-	w.flush()
-	if err != nil {
-		return fmt.Errorf("running %s: %w", h.Name, err)
-	}
-	if code != 0 {
-		return fmt.Errorf("%s of %s ended with code %d", h.Name, h.From, code)
-	}
-	return nil
 }

@@ -15,10 +15,7 @@ import (
 // request is opened or updated. What cannot be published is said in the chat;
 // the commits are on the volume, and the next turn tries again.
 func (n *run) publish(ctx context.Context) error {
-	// The project's policy may have changed since the run began.
-	if p, err := n.r.c.Board.Project(string(n.project.ID)); err == nil {
-		n.project = p
-	}
+	n.project = n.latestProject() // its policy may have changed since the run began
 	op, err := n.keep(ctx)
 	if err != nil {
 		return err
@@ -57,10 +54,7 @@ func (n *run) keep(ctx context.Context) (chat.Branch, error) {
 // noteDiff shows in the stream what the branch is now.
 func (n *run) noteDiff(ctx context.Context, change chat.Change) {
 	item := chat.Item{ID: "diff-" + change.Head, Kind: chat.KindDiff, Diff: &change, Closed: true}
-	op := chat.Op{Note: &chat.Note{Task: n.id, Token: n.token, Item: item}}
-	if _, err := n.r.c.Board.Do(ctx, n.r.author(), "", op); err != nil && ctx.Err() == nil {
-		n.log.Warn("showing the change in the chat", "err", err)
-	}
+	n.say(ctx, chat.Op{Note: &chat.Note{Task: n.id, Token: n.token, Item: item}})
 }
 
 func detailOf(err error) string {
@@ -71,49 +65,64 @@ func detailOf(err error) string {
 }
 
 // save commits and pushes from the workspace. A push that failed for the
-// network's sake is tried again a few times.
+// network's sake is tried again a few times; one that this node was not to do,
+// because it was cut off from the mesh, when it is back.
 func (n *run) save(ctx context.Context) (git.Saved, error) {
 	c, err := n.await(ctx)
 	if err != nil {
 		return git.Saved{}, err
 	}
-	saved, err := n.saveOn(ctx, c)
-	for try, wait := 1, time.Second; err == nil && saved.Head != "" && !saved.Pushed && try < 3; try, wait = try+1, 3*wait {
+	var saved git.Saved
+	for try, wait := 1, time.Second; ; {
+		right, err := n.fence.pass(ctx)
+		if err != nil {
+			return saved, err
+		}
+		saved, err = n.saveOn(ctx, c)
+		if err != nil {
+			return saved, err
+		}
+		if saved.Head == "" || saved.Pushed {
+			break
+		}
+		if n.fence.lost(right) {
+			continue
+		}
+		if try == 3 {
+			break
+		}
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
 			return saved, context.Cause(ctx)
 		}
-		saved, err = n.saveOn(ctx, c)
+		try, wait = try+1, 3*wait
 	}
 	for _, note := range saved.Notes {
 		n.note(ctx, "warn", note, "")
 	}
-	return saved, err
+	return saved, nil
 }
 
 func (n *run) saveOn(ctx context.Context, c *shim.Client) (git.Saved, error) {
-	message := n.task.Title
-	if n.task.Turn != nil {
-		message = fmt.Sprintf("%s\n\nWork in progress at the end of turn %d.", n.task.Title, n.task.Turn.Number)
+	n.saving.Lock()
+	defer n.saving.Unlock()
+	return n.gitOn(ctx, c, n.space, n.space.Save(n.saveMessage()))
+}
+
+func (n *run) saveMessage() string {
+	if n.task.Turn == nil {
+		return n.task.Title
 	}
-	out, err := n.scriptOn(ctx, c, n.space.Save(message), nil)
+	return fmt.Sprintf("%s\n\nWork in progress at the end of turn %d.", n.task.Title, n.task.Turn.Number)
+}
+
+func (n *run) gitOn(ctx context.Context, c *shim.Client, space git.Workspace, s git.Step) (git.Saved, error) {
+	out, err := scriptOn(ctx, c, space, s, nil)
 	if err != nil {
 		return git.Saved{}, err
 	}
 	return git.ParseSaved(out)
-}
-
-// saveWork commits what is there before the workspace ends. The lease is over,
-// so the push is refused by design: the commit waits on the volume.
-func (n *run) saveWork(ctx context.Context, c *shim.Client) error {
-	if n.space.Dir == "" {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	_, err := n.saveOn(ctx, c)
-	return err
 }
 
 // measure compares the branch with its base.
@@ -143,12 +152,20 @@ func (n *run) measure(ctx context.Context, saved git.Saved) (chat.Change, error)
 func (n *run) pull(ctx context.Context, change chat.Change) *chat.PullRequest {
 	t := n.task
 	t.Change = change
-	messages, err := n.r.c.Board.Messages(ctx, n.id, 0, recent)
-	if err == nil {
-		var pr *chat.PullRequest
-		if pr, err = n.forge.EnsurePull(ctx, t, messages, n.project.Publish == chat.PublishDraft && !n.ready()); err == nil {
-			return pr
+	var pr *chat.PullRequest
+	err := n.unlessCut(ctx, func(ctx context.Context) error {
+		ctx, cancel := n.within(ctx)
+		defer cancel()
+		messages, err := ask(ctx, n.log, "reading the chat", func() ([]chat.Message, error) {
+			return n.r.c.Board.Messages(ctx, n.id, 0, recent)
+		})
+		if err == nil {
+			pr, err = n.forge.EnsurePull(ctx, t, messages, n.project.Publish == chat.PublishDraft && !n.ready())
 		}
+		return err
+	})
+	if err == nil {
+		return pr
 	}
 	n.note(ctx, "error", "The pull request was not updated: "+sentence(err), detailOf(err))
 	return nil

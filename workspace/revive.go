@@ -88,7 +88,7 @@ func (n *run) lost(ctx context.Context, life int) bool {
 }
 
 // survive does what the task asks for, and again when the workspace went away
-// under it. When only the agent did, its end comes by the journal, which wakes
+// under it, or the mesh did. When only the agent did, its end comes by the journal, which wakes
 // drive.
 func (n *run) survive(ctx context.Context, do func(context.Context) error) error {
 	for {
@@ -96,7 +96,7 @@ func (n *run) survive(ctx context.Context, do func(context.Context) error) error
 			return err
 		}
 		life := n.life()
-		err := do(ctx)
+		err := n.unlessCut(ctx, do)
 		if err == nil || ctx.Err() != nil {
 			return err
 		}

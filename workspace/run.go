@@ -3,13 +3,11 @@ package workspace
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/samnode/samnode/chat"
 	"github.com/samnode/samnode/workspace/acp"
@@ -45,10 +43,16 @@ type run struct {
 	name   string
 	dir    string // on the host: sockets and journal
 	log    *slog.Logger
+	boxes  []docker.State // of a run that only clears what earlier leases left
+	ended  uint64         // at its end: the token that is no reason to begin again
 
-	ctx    context.Context // ends with the node, or with ErrLeaseLost
+	node   context.Context // ends with the node
+	ctx    context.Context // ends with it, or with ErrLeaseLost
 	cancel context.CancelCauseFunc
 	news   chan chat.Task // the newest state of the task; capacity 1
+	fence  *fence         // what leaves the workspace passes it
+	out    outbox         // what is said on the side
+	saving sync.Mutex     // one commit at a time
 
 	task    chat.Task // as main last saw it
 	project chat.Project
@@ -68,10 +72,12 @@ type run struct {
 	model    string
 
 	mu      sync.Mutex
-	shim    *shim.Client  // nil while the container does not answer
-	lives   int           // how often it was found to
-	answers chan struct{} // closed while it does
-	told    uint64        // index of the newest state that was told
+	shim    *shim.Client   // nil while the container does not answer
+	lives   int            // how often it was found to
+	answers chan struct{}  // closed while it does
+	latest  chat.Task      // the newest state that was told
+	seen    chat.Project   // the project as it was read last
+	copied  *git.Workspace // the working copy, once it is there
 }
 
 // shortName names a workspace on this machine: the random end of the task's id
@@ -83,13 +89,17 @@ func shortName(t chat.Task) string {
 // dir is the host's folder of a task's current workspace.
 func (r *Runner) dir(t chat.Task) string { return filepath.Join(r.c.Dir, shortName(t)) }
 
-func (r *Runner) newRun(ctx context.Context, t chat.Task) *run {
+func (r *Runner) newRun(ctx context.Context, t chat.Task, token uint64) *run {
 	n := &run{
-		r: r, id: t.ID, token: t.Lease.Token, number: t.Workspace, task: t,
+		r: r, id: t.ID, token: token, number: t.Workspace, task: t,
 		name: "samnode-" + shortName(t), dir: r.dir(t),
-		log:     r.c.Logger.With("task", t.ID, "workspace", t.Workspace, "token", t.Lease.Token),
+		log:     r.c.Logger.With("task", t.ID, "workspace", t.Workspace, "token", token),
 		news:    make(chan chat.Task, 1),
 		answers: make(chan struct{}),
+		latest:  t,
+		node:    ctx,
+		fence:   newFence(r.c.Tenure),
+		out:     outbox{wake: make(chan struct{}, 1)},
 	}
 	n.ctx, n.cancel = context.WithCancelCause(ctx)
 	n.news <- t
@@ -102,10 +112,10 @@ func (r *Runner) newRun(ctx context.Context, t chat.Task) *run {
 func (n *run) tell(t chat.Task) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if t.Index < n.told {
+	if t.Index < n.latest.Index {
 		return
 	}
-	n.told = t.Index
+	n.latest = t
 	if t.Lease == nil || t.Lease.Token != n.token {
 		n.cancel(ErrLeaseLost)
 		return
@@ -117,9 +127,38 @@ func (n *run) tell(t chat.Task) {
 	n.news <- t
 }
 
+// newest is the newest state of the task that was told.
+func (n *run) newest() chat.Task {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.latest
+}
+
+// workingCopy is where the agent's files are; false: not yet.
+func (n *run) workingCopy() (git.Workspace, bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.copied == nil {
+		return git.Workspace{}, false
+	}
+	return *n.copied, true
+}
+
+func (n *run) hasWorkingCopy() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	space := n.space
+	n.copied = &space
+}
+
 // main works until the lease ends or the node does.
 func (n *run) main() {
+	var wg sync.WaitGroup
+	defer wg.Wait()
 	defer n.cancel(nil)
+	n.ended = n.token
+	wg.Go(n.guard)
+	wg.Go(n.post)
 	err := n.work()
 	switch cause := context.Cause(n.ctx); {
 	case errors.Is(cause, ErrLeaseLost):
@@ -139,18 +178,6 @@ func (n *run) main() {
 // work opens the broker, makes or finds the workspace, and talks with the
 // agent until something ends it.
 func (n *run) work() error {
-	project, err := n.r.c.Board.Project(string(n.task.Project))
-	if err != nil {
-		return fmt.Errorf("reading the project: %w", err)
-	}
-	n.project = project
-	if n.repo, err = n.r.c.Mirrors.Repo(project.Repo); err != nil {
-		return failAt(chat.StepMirror, err)
-	}
-	n.forge = &currentForge{n.r, project.ID, project.Repo}
-	if _, err := n.r.c.Forge(project); err != nil {
-		return failAt(chat.StepMirror, err)
-	}
 	if err := n.look(); err != nil {
 		return err
 	}
@@ -159,25 +186,28 @@ func (n *run) work() error {
 	}
 	defer n.broker.Close()
 	if !n.attach() && !n.begun() {
-		if err := n.prepare(); err != nil {
+		if err := n.unlessCut(n.ctx, func(context.Context) error { return n.prepare() }); err != nil {
 			return err
 		}
 	}
+	n.hasWorkingCopy()
 	return n.converse()
 }
 
-// do proposes an op of this lease.
-func (n *run) do(op chat.Op) error {
-	_, err := n.r.c.Board.Do(n.ctx, n.r.author(), "", op)
-	return err
-}
-
-// stale is what the broker asks before it lets anything out.
-func (n *run) stale() error {
-	if n.ctx.Err() != nil {
-		return fmt.Errorf("this workspace's lease ended: %w", context.Cause(n.ctx))
+// unlessCut does it again when it failed while nothing could leave the
+// workspace: the mesh was away, and that fails no task.
+func (n *run) unlessCut(ctx context.Context, do func(context.Context) error) error {
+	for {
+		right, _ := n.fence.look()
+		err := do(ctx)
+		if err == nil || ctx.Err() != nil || !n.fence.lost(right) {
+			return err
+		}
+		n.log.Warn("failed while cut off from the mesh; again when it is back", "err", err)
+		if _, err := n.fence.pass(ctx); err != nil {
+			return err
+		}
 	}
-	return nil
 }
 
 // failure is an error that knows its step.
@@ -221,30 +251,6 @@ func (n *run) fail(err error) {
 	}
 	n.log.Warn("task failed", "step", f.Step, "reason", f.Reason)
 	n.insist(chat.Op{End: &chat.End{Task: n.id, Token: n.token, Failure: &f}})
-}
-
-// persist proposes until the log has the op, or it never will: the lease is
-// gone, or the state refuses it. A second time is harmless for every op of a
-// run. ctx ends the trying.
-func (n *run) persist(ctx context.Context, op chat.Op) error {
-	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
-		_, err := n.r.c.Board.Do(ctx, n.r.author(), "", op)
-		if err == nil || ctx.Err() != nil || errors.Is(err, chat.ErrStale) || errors.Is(err, chat.ErrRefused) || errors.Is(err, chat.ErrInvalid) {
-			return err
-		}
-		n.log.Warn("reporting to the chat; trying again", "err", err)
-		select {
-		case <-ctx.Done():
-		case <-time.After(wait):
-		}
-	}
-}
-
-// insist is persist where nothing is left to do if the op is refused.
-func (n *run) insist(op chat.Op) {
-	if err := n.persist(n.ctx, op); err != nil {
-		n.log.Debug("not taken by the chat", "err", err)
-	}
 }
 
 // sentence is an error's text as a person reads it.

@@ -36,12 +36,16 @@ func (rs *runs) set(task chat.TaskID, r *run) {
 // Run runs every lease of this node until ctx ends. It detaches then: the
 // agents go on under their shims, and the next Run attaches again.
 func (r *Runner) Run(ctx context.Context) error {
-	if err := r.sweep(ctx); err != nil {
-		// What is left over costs disk, not correctness; the engine may be away.
-		r.c.Logger.Warn("clearing what earlier leases left", "err", err)
-	}
 	g, ctx := errgroup.WithContext(ctx)
 	done := make(chan *run)
+	left, err := r.leftovers(ctx)
+	if err != nil {
+		// What is left over costs disk, not correctness; the engine may be away.
+		r.c.Logger.Warn("looking for what earlier leases left", "err", err)
+	}
+	for _, n := range left {
+		r.begin(ctx, g, done, n, n.clear)
+	}
 	g.Go(func() error { return r.supervise(ctx, g, done) })
 	g.Go(func() error { return r.prune(ctx) })
 	return g.Wait()
@@ -79,11 +83,16 @@ func (r *Runner) supervise(ctx context.Context, g *errgroup.Group, done chan *ru
 	g.Go(func() error {
 		var after uint64
 		for {
-			tasks, index, err := r.c.Board.TasksSince(ctx, after)
+			tasks, err := ask(ctx, r.c.Logger, "watching the tasks", func() (list []chat.Task, err error) {
+				list, index, err := r.c.Board.TasksSince(ctx, after)
+				if err == nil {
+					after = index
+				}
+				return list, err
+			})
 			if err != nil {
 				return fmt.Errorf("watching the tasks: %w", err)
 			}
-			after = index
 			select {
 			case changes <- tasks:
 			case <-ctx.Done():
@@ -101,8 +110,9 @@ func (r *Runner) supervise(ctx context.Context, g *errgroup.Group, done chan *ru
 			}
 		case old := <-done:
 			r.runs.set(old.id, nil)
-			// The task may have a new lease that waited for this end.
-			if t, err := r.c.Board.Task(string(old.id)); err == nil {
+			// The task may have a new lease that waited for this end: every
+			// state was told to this run, also after its own lease.
+			if t := old.newest(); t.Lease == nil || t.Lease.Token != old.ended {
 				r.changed(ctx, g, done, t)
 			}
 		}
@@ -119,10 +129,15 @@ func (r *Runner) changed(ctx context.Context, g *errgroup.Group, done chan *run,
 	if t.Lease == nil || t.Lease.Node != r.c.Node {
 		return
 	}
-	n := r.newRun(ctx, t)
-	r.runs.set(t.ID, n)
+	n := r.newRun(ctx, t, t.Lease.Token)
+	r.begin(ctx, g, done, n, n.main)
+}
+
+// begin starts a run, which sends itself to done at its end.
+func (r *Runner) begin(ctx context.Context, g *errgroup.Group, done chan *run, n *run, main func()) {
+	r.runs.set(n.id, n)
 	g.Go(func() error {
-		n.main()
+		main()
 		select {
 		case done <- n:
 		case <-ctx.Done():

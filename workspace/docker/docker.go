@@ -50,6 +50,7 @@ const (
 	LabelMesh      = "samnode.mesh"
 	LabelTask      = "samnode.task"
 	LabelWorkspace = "samnode.workspace"
+	LabelToken     = "samnode.token" // of the lease
 
 	labelSpec  = "samnode.spec"  // digest of the Spec a container was made from
 	labelImage = "samnode.image" // on images: "base" or "adapted", fit for a workspace as it is

@@ -29,7 +29,7 @@ const (
 type Spec struct {
 	Name   string            // of the container, unique on the machine
 	Image  string            // must be there; see HasImage, Pull, Adapt
-	Labels map[string]string // LabelTask, LabelWorkspace; LabelMesh comes from the Config
+	Labels map[string]string // LabelTask, LabelWorkspace, LabelToken; LabelMesh comes from the Config
 	Cmd    []string          // what runs as PID 1; the image's own entrypoint is never used
 	Env    []string          // "K=V", after the image's own
 	Dir    string            // working directory; empty: /workspaces
@@ -193,7 +193,7 @@ func hostname(name string) string {
 
 // labels are ours over the caller's.
 func (e *Engine) labels(given map[string]string) map[string]string {
-	l := map[string]string{LabelTask: "", LabelWorkspace: "", LabelMesh: ""}
+	l := map[string]string{LabelTask: "", LabelWorkspace: "", LabelToken: "", LabelMesh: ""}
 	maps.Copy(l, given)
 	l[LabelOwner] = "1"
 	if e.mesh != "" {
