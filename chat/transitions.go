@@ -1,6 +1,7 @@
 package chat
 
 import (
+	"maps"
 	"slices"
 	"strings"
 )
@@ -66,9 +67,7 @@ func leasable() map[TaskState][]TaskState {
 }
 
 func with(rows, more map[TaskState][]TaskState) map[TaskState][]TaskState {
-	for s, to := range more {
-		rows[s] = to
-	}
+	maps.Copy(rows, more)
 	return rows
 }
 
