@@ -26,13 +26,17 @@ import (
 // logNode is a node's log, store and room in this process, with no workspaces.
 func logNode(b *testing.B, state, name string) *node {
 	b.Helper()
-	c, err := Config{State: state, Node: name, Listen: "127.0.0.1:0", Logger: slog.New(slog.DiscardHandler)}.withDefaults()
+	c, err := Config{State: state, Node: name, Alone: true, Listen: "127.0.0.1:0", Logger: slog.New(slog.DiscardHandler)}.withDefaults()
 	if err != nil {
 		b.Fatal(err)
 	}
-	n := &node{c: c}
-	if err := errors.Join(n.openState(b.Context()), n.openLog(b.Context())); err != nil {
-		b.Fatal(err)
+	n := &node{host: host{c: c}, caught: make(chan struct{})}
+	for _, step := range []func(context.Context) error{
+		func(context.Context) error { return beginDev(state, name) }, n.openState, n.openKey, n.openNetworkHere, n.openLog,
+	} {
+		if err := step(b.Context()); err != nil {
+			b.Fatal(err)
+		}
 	}
 	return n
 }

@@ -41,12 +41,18 @@ func (e *apiError) exitCode() int {
 
 // client talks to one node's API.
 type client struct {
-	base string
-	http *http.Client
+	base  string
+	http  *http.Client
+	limit time.Duration // for one call
 }
 
 func newClient(base string) *client {
-	return &client{base: strings.TrimRight(base, "/") + "/api/v1/", http: &http.Client{}}
+	return &client{base: strings.TrimRight(base, "/") + "/api/v1/", http: &http.Client{}, limit: time.Minute}
+}
+
+// wait is the client for a call that may take long.
+func (c *client) wait(limit time.Duration) *client {
+	return &client{base: c.base, http: c.http, limit: limit}
 }
 
 // path joins escaped segments.
@@ -60,7 +66,7 @@ func path(parts ...string) string {
 // call sends in as JSON when it is not nil, and decodes the answer into out
 // when that is not nil.
 func (c *client) call(ctx context.Context, method, path string, in, out any) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, c.limit)
 	defer cancel()
 	resp, err := c.do(ctx, method, path, in, nil)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/samnode/samnode/chat"
+	"github.com/samnode/samnode/provision"
 )
 
 // Config says how to run one node. The zero value with State set works.
@@ -17,10 +18,29 @@ type Config struct {
 	// State is the node's directory: the log, the chat, mirrors, workspaces,
 	// agents, the mesh key. One node at a time may have it open.
 	State string
-	// Listen is a loopback address; empty: 127.0.0.1:7070. Port 0 picks one.
+	// Listen is the loopback address of the pages for the person at this
+	// machine; empty: 127.0.0.1:7070. Port 0 picks one. On a tailnet "off" is
+	// none.
 	Listen string
-	// Node is this node's name, for ever; empty: the host's name.
+	// Node is this node's name, for ever. It is read from the state directory.
 	Node string
+	// Alone is a mesh of one that nobody can join: it needs no ports for other
+	// nodes.
+	Alone bool
+	// AuthKey lets a new node onto its tailnet; with none a person signs in.
+	AuthKey string
+	// Login is told the URL where a person signs this node in; nil: it is
+	// logged.
+	Login func(url string)
+	// BeatEvery is how often signs of life go into the log, LeaseFor how long a
+	// lease outlives its node's last one: the same on all nodes. 0: 5 s and 30 s.
+	BeatEvery, LeaseFor time.Duration
+	// Heartbeat is how long the leader of the log may be silent before another
+	// is elected; 0: 500 ms. Slow or busy machines want more.
+	Heartbeat time.Duration
+	// ReplaceAfter is how long a voter may be silent before a spare takes its
+	// place; 0: a minute.
+	ReplaceAfter time.Duration
 	// Slots is how many workspaces this machine runs at once; 0: one per two
 	// processors and at least two.
 	Slots int
@@ -45,7 +65,9 @@ type Config struct {
 	Silence time.Duration
 	// Gallery serves /gallery: every component of the pages in every state.
 	Gallery bool
-	Logger  *slog.Logger
+	// Recent holds the newest warnings of the log, for the node's page; may be nil.
+	Recent *recent
+	Logger *slog.Logger
 }
 
 const defaultImage = "samnode/base:latest"
@@ -62,13 +84,6 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Listen == "" {
 		c.Listen = "127.0.0.1:7070"
 	}
-	if c.Node == "" {
-		host, err := os.Hostname()
-		if err != nil {
-			return c, fmt.Errorf("finding this machine's name: %w", err)
-		}
-		c.Node, _, _ = strings.Cut(host, ".")
-	}
 	if c.Slots == 0 {
 		c.Slots = max(2, runtime.NumCPU()/2)
 	}
@@ -78,13 +93,44 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Agents == "" {
 		c.Agents = filepath.Join(c.State, "agents")
 	}
-	if c.PollPulls == 0 {
-		c.PollPulls = time.Minute
+	setDefault(&c.PollPulls, time.Minute)
+	setDefault(&c.BeatEvery, provision.DefaultEvery)
+	setDefault(&c.LeaseFor, provision.DefaultLeaseFor)
+	setDefault(&c.ReplaceAfter, time.Minute)
+	if c.LeaseFor < 3*c.BeatEvery {
+		return c, &exitError{exitUsage, fmt.Sprintf("a lease of %s is too short for signs of life every %s: three must fit", c.LeaseFor, c.BeatEvery)}
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
 	return c, nil
+}
+
+func setDefault(field *time.Duration, value time.Duration) {
+	if *field == 0 {
+		*field = value
+	}
+}
+
+// hostName is this machine's name as a node's: lower case, letters, digits and
+// hyphens.
+func hostName() (string, error) {
+	host, err := os.Hostname()
+	if err != nil {
+		return "", fmt.Errorf("finding this machine's name: %w", err)
+	}
+	host, _, _ = strings.Cut(strings.ToLower(host), ".")
+	host = strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {
+			return r
+		}
+		return '-'
+	}, host)
+	host = strings.Trim(host[:min(len(host), 60)], "-")
+	if host == "" {
+		return "", &exitError{exitUsage, "this machine has no name that could be a node's; give one with --name"}
+	}
+	return host, nil
 }
 
 // dir is a place in the state directory.

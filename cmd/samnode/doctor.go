@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/samnode/samnode/ui/api"
 	"github.com/samnode/samnode/workspace/agents"
 	"github.com/samnode/samnode/workspace/docker"
 )
@@ -60,6 +61,7 @@ func (c *cli) doctor() *cobra.Command {
 		all = append(all, checkGit(ctx), checkDisk(state), checkClock())
 		all = append(all, checkAgents(ctx, dir)...)
 		all = append(all, c.checkKeys(ctx))
+		all = append(all, c.checkMesh(ctx)...)
 		return c.diagnose(all)
 	}
 	return cmd
@@ -218,4 +220,42 @@ func (c *cli) checkKeys(ctx context.Context) check {
 		names = append(names, s.Name)
 	}
 	return check{"keys", checkOK, strings.Join(names, ", "), ""}
+}
+
+// checkMesh asks the running node how its mesh is: majority, backup, versions,
+// and what the network warns of.
+func (c *cli) checkMesh(ctx context.Context) []check {
+	var m api.MeshInfo
+	err := c.client().call(ctx, "GET", "mesh", nil, &m)
+	switch {
+	case errors.Is(err, errUnreachable):
+		return nil // checkKeys has said so
+	case err != nil:
+		return []check{{"mesh", checkWarn, err.Error(), ""}}
+	case !m.Quorum:
+		return []check{{"mesh", checkFail, "no majority of its voters: it is read-only", "Start the other core nodes. If most of them are lost for ever: samnode recover, on a survivor."}}
+	}
+	out := []check{{"mesh", checkOK, fmt.Sprintf("%d nodes, %d voters, %s leads", len(m.Versions), m.Voters, m.Leader), ""}}
+	for _, w := range m.Warnings {
+		if !strings.HasPrefix(w, "there is no backup") {
+			out = append(out, check{"mesh", checkWarn, w, ""})
+		}
+	}
+	return append(out, checkBackups(m.Backup))
+}
+
+func checkBackups(b *api.Backup) check {
+	const todo = "samnode backup keygen > KEY; samnode backup set --to PLACE --key-file KEY; samnode backup now"
+	switch {
+	case b == nil || b.Destination == "":
+		return check{"backup", checkWarn, "there is none: a lost disk is a lost mesh", todo}
+	case b.Failed != nil:
+		return check{"backup", checkWarn, "the last one failed: " + b.Failed.Text, "Mend it, then: samnode backup now"}
+	case b.Last == nil:
+		return check{"backup", checkWarn, "none has been made yet", "samnode backup now"}
+	case time.Since(b.Last.At) > 8*24*time.Hour:
+		return check{"backup", checkWarn, "the last one is of " + b.Last.At.Format(time.DateOnly), "samnode backup now; see its schedule: samnode backup show"}
+	default:
+		return check{"backup", checkOK, b.Last.At.Format(time.RFC3339) + " at " + b.Last.Where, ""}
+	}
 }

@@ -6,26 +6,18 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"os"
-	"path/filepath"
-	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
 
 	"github.com/samnode/samnode/chat"
 	"github.com/samnode/samnode/chat/seal"
 	"github.com/samnode/samnode/chat/store"
 	"github.com/samnode/samnode/consensus"
-	"github.com/samnode/samnode/mesh/loopback"
 	"github.com/samnode/samnode/provision"
 	"github.com/samnode/samnode/ui"
-	"github.com/samnode/samnode/workspace"
-	"github.com/samnode/samnode/workspace/docker"
-	"github.com/samnode/samnode/workspace/git"
+	"github.com/samnode/samnode/workspace/remote"
 )
 
 // The names of the machines in the log. They are part of what is on disk.
@@ -34,45 +26,55 @@ const (
 	machinePool = "pool"
 )
 
-// node is a running node, built bottom-up by open and closed top-down.
+// node is a running core node: it holds the log, the chat and the pool, and
+// the mesh key. It is built bottom-up by open and closed top-down.
 type node struct {
-	c       Config
-	mesh    *loopback.Mesh
-	listen  net.Listener
-	key     *seal.Key
-	store   *store.Store
-	room    *chat.Room
-	pool    *provision.State
-	log     *consensus.Log
-	engine  *docker.Engine
-	mirrors *git.Mirrors
-	runner  *workspace.Runner
-	sched   *scheduler
-	forges  forges
-	once    sync.Once
-	caught  chan struct{} // closed by once, when this node applied what was committed before it started
-	pages   *ui.Server
-	closers []func() error // in the order of opening
+	host
+	key      *seal.Key
+	store    *store.Store
+	room     *chat.Room
+	pool     *provision.State
+	log      *consensus.Log
+	sched    *scheduler
+	heart    sheet[*provision.Heart] // while this node leads
+	backup   backups
+	spaces   *remote.Client
+	peers    peerCache
+	arrivals arrivals
+	metrics  http.Handler
+	caught   chan struct{} // closed when this node applied what was committed before it started
+	pages    *ui.Server
 }
 
-// run opens a node, calls ready with its URL, and serves until ctx ends or the
-// node must stop.
+// run opens the node of a state directory, calls ready with its URL, and
+// serves until ctx ends or the node must stop.
 func run(ctx context.Context, c Config, ready func(url string)) error {
 	c, err := c.withDefaults()
 	if err != nil {
 		return err
 	}
-	n := &node{c: c, caught: make(chan struct{})}
+	id, err := readIdentity(c.State)
+	if err != nil {
+		return err
+	}
+	c.Node = id.Node
+	c.Logger = c.Logger.With("node", id.Node)
+	if !id.Core {
+		return runWorker(ctx, c, ready)
+	}
+	n := &node{host: host{c: c}, caught: make(chan struct{})}
 	err = n.open(ctx)
 	if err == nil {
-		ready("http://" + n.listen.Addr().String())
+		ready(n.base)
 		err = n.serve(ctx)
 	}
 	return errors.Join(err, n.close())
 }
 
 func (n *node) open(ctx context.Context) error {
-	for _, step := range []func(context.Context) error{n.openState, n.openLog, n.openWorkspaces, n.openPages} {
+	for _, step := range []func(context.Context) error{
+		n.openState, n.openKey, n.openNetworkHere, n.openLog, n.openSpaces, n.openWorkspacesHere, n.openPages,
+	} {
 		if err := step(ctx); err != nil {
 			return err
 		}
@@ -80,84 +82,55 @@ func (n *node) open(ctx context.Context) error {
 	return nil
 }
 
-func (n *node) onClose(f func() error) { n.closers = append(n.closers, f) }
-
-func (n *node) close() error {
-	var errs []error
-	for i := len(n.closers) - 1; i >= 0; i-- {
-		errs = append(errs, n.closers[i]())
-	}
-	return errors.Join(errs...)
-}
-
-// openState takes the state directory for this process.
-func (n *node) openState(ctx context.Context) error {
-	if err := os.MkdirAll(n.c.State, 0o700); err != nil {
-		return fmt.Errorf("making the state directory: %w", err)
-	}
-	if err := n.lock(); err != nil {
-		return err
-	}
-	var err error
-	if n.mesh, err = loopback.New(); err != nil {
-		return err
-	}
-	if n.listen, err = n.mesh.Listen(ctx, n.c.Listen); err != nil {
-		return err
-	}
-	n.onClose(func() error { return ignoreClosed(n.listen.Close()) })
-	if n.key, err = seal.Load(n.c.dir("mesh.key")); err != nil {
-		return err
-	}
-	return nil
-}
-
-func ignoreClosed(err error) error {
-	if errors.Is(err, net.ErrClosed) {
-		return nil
-	}
+func (n *node) openKey(context.Context) (err error) {
+	n.key, err = seal.Load(n.c.dir("mesh.key"))
 	return err
 }
 
-// lock keeps a second process out of the state directory.
-func (n *node) lock() error {
-	f, err := os.OpenFile(n.c.dir("lock"), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return fmt.Errorf("opening the lock of the state directory: %w", err)
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return errors.Join(fmt.Errorf("%s is in use by another samnode; stop it or choose another --state", n.c.State), f.Close())
-	}
-	n.onClose(f.Close)
-	return nil
+func (n *node) openNetworkHere(ctx context.Context) error { return n.openNetwork(ctx, n.allow) }
+
+func (n *node) openWorkspacesHere(context.Context) error {
+	return n.openWorkspaces(spaces{board: n.room, forge: n.forge, secret: n.secret})
 }
 
 // openLog opens the chat's store and the log that drives it and the pool.
 func (n *node) openLog(ctx context.Context) error {
-	st, err := n.openStore(ctx)
+	conf, err := n.logConfig(ctx)
 	if err != nil {
 		return err
+	}
+	if conf.Transport, err = n.transport(ctx); err != nil {
+		return err
+	}
+	if n.log, err = consensus.Open(ctx, conf); err != nil {
+		return fmt.Errorf("opening the log: %w", err)
+	}
+	n.onClose(n.log.Close)
+	return nil
+}
+
+// logConfig opens the machines and says how to open the log over them.
+func (n *node) logConfig(ctx context.Context) (consensus.Config, error) {
+	st, err := n.openStore(ctx)
+	if err != nil {
+		return consensus.Config{}, err
 	}
 	n.store = st
 	n.onClose(st.Close)
 	state, applied, err := st.Load(ctx)
 	if err != nil {
-		return fmt.Errorf("loading the chat: %w", err)
+		return consensus.Config{}, fmt.Errorf("loading the chat: %w", err)
 	}
 	n.room = chat.NewRoom(chat.RoomConfig{State: state, Applied: applied, History: st, Log: proposer{n}, Logger: n.c.Logger})
 	n.pool = provision.NewState()
-	n.log, err = consensus.Open(ctx, consensus.Config{
-		Dir: n.c.dir("raft"), Node: n.c.Node, Bootstrap: true, Logger: n.c.Logger,
+	return consensus.Config{
+		Dir: n.c.dir("raft"), Node: n.c.Node, Bootstrap: n.id.Founder, Join: !n.id.Founder, Logger: n.c.Logger,
+		HeartbeatTimeout: n.c.Heartbeat, ElectionTimeout: n.c.Heartbeat,
 		Machines: map[string]consensus.Machine{
 			machineChat: chatMachine{store.NewMachine(st, state, applied, n.room)},
 			machinePool: poolMachine{n.pool},
 		},
-	})
-	if err != nil {
-		return fmt.Errorf("opening the log: %w", err)
-	}
-	n.onClose(n.log.Close)
-	return nil
+	}, nil
 }
 
 // openStore opens the chat's store. A corrupt one was moved aside: the log
@@ -175,56 +148,17 @@ func (n *node) openStore(ctx context.Context) (*store.Store, error) {
 	return st, nil
 }
 
-func (n *node) openWorkspaces(ctx context.Context) error {
-	var err error
-	n.engine, err = docker.Open(ctx, docker.Config{Mesh: n.c.Node, Logger: n.c.Logger})
-	if err != nil {
-		return fmt.Errorf("opening the Docker engine: %w", err)
-	}
-	n.onClose(n.engine.Close)
-	if n.mirrors, err = git.Open(git.Config{Dir: n.c.dir("mirrors"), Logger: n.c.Logger}); err != nil {
-		return err
-	}
-	binary, err := os.Executable()
-	if err != nil {
-		return fmt.Errorf("finding this program: %w", err)
-	}
-	if binary, err = filepath.EvalSymlinks(binary); err != nil {
-		return fmt.Errorf("finding this program: %w", err)
-	}
-	n.runner, err = workspace.New(workspace.Config{
-		Node: chat.Node(n.c.Node), Dir: n.c.dir("w"), Binary: binary, Image: n.c.Image,
-		Agents: n.c.Agents, Tools: n.c.dir("tools"),
-		Board: n.room, Engine: n.engine, Mirrors: n.mirrors, Forge: n.forge, Secret: n.secret,
-		Upstream: n.c.Upstream, Silence: n.c.Silence, CPUs: n.c.CPUs, Memory: n.c.Memory, Logger: n.c.Logger,
-	})
-	if err != nil {
-		return err
-	}
-	n.sched = &scheduler{node: chat.Node(n.c.Node), room: n.room, pool: n.pool, propose: n.log.Propose, log: n.c.Logger}
-	return nil
-}
-
-func (n *node) link(task chat.TaskID) string {
-	return "http://" + n.listen.Addr().String() + "/t/" + string(task)
-}
+func (n *node) link(task chat.TaskID) string { return n.base + "/t/" + string(task) }
 
 // serve runs everything that has a loop of its own.
 func (n *node) serve(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	srv := &http.Server{
-		Handler:           n.pages,
-		ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    64 << 10,
+	if err := n.serveCalls(ctx, g, n.calls()); err != nil {
+		return err
 	}
-	g.Go(func() error {
-		if err := srv.Serve(n.listen); !errors.Is(err, http.ErrServerClosed) {
-			return fmt.Errorf("serving: %w", err)
-		}
-		return nil
-	})
-	g.Go(func() error { <-ctx.Done(); return n.shutdown(srv) })
+	if err := n.servePages(ctx, g, n.front(), func() { _ = n.pages.Close() }); err != nil { // it has nothing to fail
+		return err
+	}
 	g.Go(func() error {
 		select {
 		case <-n.log.Failed():
@@ -234,20 +168,59 @@ func (n *node) serve(ctx context.Context) error {
 		}
 	})
 	g.Go(func() error { return n.log.Lead(ctx, n.lead) })
-	g.Go(func() error {
-		// Until then the state is of some time ago: a lease that it does not
-		// show is not one that ended.
-		select {
-		case <-n.caught:
-			return n.runner.Run(ctx)
-		case <-ctx.Done():
-			return nil
-		}
-	})
+	g.Go(func() error { return n.work(ctx) })
 	err := g.Wait()
 	if why := n.log.Err(); why != nil {
 		return failed(why) // whoever noticed it first, this is the cause
 	}
+	return n.left(ended(err))
+}
+
+// work takes part in the pool once this node has caught up: until then its
+// state is of some time ago, and a lease that it does not show is not one that
+// ended.
+func (n *node) work(ctx context.Context) error {
+	err := patiently(ctx, n.c.Logger, "catching up with the mesh", func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+		defer cancel()
+		_, err := n.log.Fresh(ctx)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	close(n.caught)
+	if err := n.awaitFounding(ctx); err != nil {
+		return err
+	}
+	if err := n.announce(ctx); err != nil {
+		return err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return n.beats(ctx, n.beat) })
+	g.Go(func() error { return n.runner.Run(ctx) })
+	g.Go(func() error { return n.watchMembership(ctx) })
+	return g.Wait()
+}
+
+// awaitFounding waits until the pool knows its mesh: at its first start the
+// founder founds it once it leads.
+func (n *node) awaitFounding(ctx context.Context) error {
+	for {
+		pool, changed := n.pool.Pool()
+		if pool.Mesh.ID == n.id.Mesh {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-changed:
+		}
+	}
+}
+
+// ended takes the end of ctx for what it is.
+func ended(err error) error {
 	if errors.Is(err, context.Canceled) {
 		return nil
 	}
@@ -262,43 +235,37 @@ func failed(why error) error {
 	return fmt.Errorf("the log failed, this node stops: %w", why)
 }
 
-// shutdown lets requests end for 5 s; streams end with the pages.
-func (n *node) shutdown(srv *http.Server) error {
-	err := n.pages.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	if srv.Shutdown(ctx) != nil {
-		err = errors.Join(err, srv.Close())
-	}
-	return err
-}
-
-// lead is the leader's work: announce this machine and give out its slots. The
-// log is caught up when it begins.
-func (n *node) lead(ctx context.Context) error {
-	n.once.Do(func() { close(n.caught) })
-	part, err := poolPart(provision.Command{Machine: &provision.Machine{Node: n.c.Node, State: provision.Ready, Slots: n.c.Slots}})
-	if err != nil {
-		return err
-	}
-	if _, err := n.log.Propose(ctx, part); err != nil {
-		return fmt.Errorf("announcing this machine: %w", err)
-	}
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return n.sched.run(ctx) })
-	g.Go(func() error { return n.watchPulls(ctx) })
-	return g.Wait()
-}
-
-// proposer is the chat's way into the log.
+// proposer is the chat's way into the log. It waits out elections: a proposal
+// has its command's id, so that it may be made again when nobody knows what
+// became of it.
 type proposer struct{ n *node }
 
+// proposeFor is how long a proposal is tried while nobody leads. An election
+// takes a second or two; who waits longer is told that there is no majority.
+const proposeFor = 15 * time.Second
+
 func (p proposer) Propose(ctx context.Context, data []byte) (uint64, error) {
-	index, err := p.n.log.Propose(ctx, consensus.Part{Machine: machineChat, Data: data})
-	if errors.Is(err, consensus.ErrFull) {
-		return index, chat.ErrFull // the log has the rest
+	return p.n.propose(ctx, consensus.Part{Machine: machineChat, Data: data})
+}
+
+func (n *node) propose(ctx context.Context, parts ...consensus.Part) (uint64, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, proposeFor, errNoLeader)
+	defer cancel()
+	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+		index, err := n.log.Propose(ctx, parts...)
+		if errors.Is(err, consensus.ErrFull) {
+			return index, chat.ErrFull // the log has the rest
+		}
+		again := errors.Is(err, consensus.ErrNoLeader) || errors.Is(err, consensus.ErrUnknownOutcome)
+		if err == nil || !again || n.log.Err() != nil {
+			return index, err
+		}
+		select {
+		case <-ctx.Done():
+			return 0, fmt.Errorf("%w: %w", context.Cause(ctx), err)
+		case <-time.After(wait):
+		}
 	}
-	return index, err
 }
 
 // chatMachine and poolMachine fit the state machines to the log's idea of one.
@@ -319,6 +286,9 @@ func (m chatMachine) Restore(r io.Reader) error {
 	}
 	return err
 }
+
+// Copy fits the store's whole copy to the log's idea of one.
+func (m chatMachine) Copy() (io.WriterTo, error) { return m.Machine.Copy() }
 
 type poolMachine struct{ *provision.State }
 

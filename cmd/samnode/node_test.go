@@ -41,6 +41,7 @@ type testNode struct {
 	t     testing.TB
 	bin   string
 	state string
+	verb  string // dev, or run for a node that was set up
 	args  []string
 	env   []string
 	url   string
@@ -100,7 +101,7 @@ func startNode(t testing.TB, state string, env []string, args ...string) *testNo
 			t.Fatal(err)
 		}
 	}
-	n := &testNode{t: t, bin: bin, state: state, env: env, args: append([]string{"--name", name}, args...), log: &lockedBuffer{}}
+	n := &testNode{t: t, bin: bin, state: state, env: env, verb: "dev", args: append([]string{"--name", name}, args...), log: &lockedBuffer{}}
 	t.Cleanup(func() {
 		n.stop()
 		clean(t, name)
@@ -136,7 +137,7 @@ func (n *testNode) start() {
 	if n.url != "" {
 		listen = strings.TrimPrefix(n.url, "http://") // again where pages know it
 	}
-	n.cmd = exec.Command(n.bin, append([]string{"dev", "--listen", listen, "--state", n.state}, n.args...)...)
+	n.cmd = exec.Command(n.bin, append([]string{n.verb, "--listen", listen, "--state", n.state}, n.args...)...)
 	n.cmd.Env = append(os.Environ(), n.env...)
 	n.cmd.Stderr = n.log
 	out, err := n.cmd.StdoutPipe()

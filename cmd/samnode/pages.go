@@ -4,11 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
+	"time"
 
 	"github.com/samnode/samnode/chat"
-	"github.com/samnode/samnode/mesh"
+	"github.com/samnode/samnode/consensus"
+	"github.com/samnode/samnode/provision"
 	"github.com/samnode/samnode/ui"
 	"github.com/samnode/samnode/ui/api"
 	"github.com/samnode/samnode/workspace"
@@ -18,6 +19,7 @@ import (
 
 // openPages builds the pages and the API over everything below them.
 func (n *node) openPages(context.Context) error {
+	view := meshView{n}
 	pages, err := ui.New(ui.Config{
 		Room:  n.room,
 		WhoIs: n.whoIs,
@@ -27,22 +29,15 @@ func (n *node) openPages(context.Context) error {
 			_, err := n.merge(ctx, by, t, method)
 			return err
 		},
-		OpenPull:  n.openPull,
-		Terminal:  n.terminal,
-		Terminals: n.terminals,
-		CloseTerminal: func(ctx context.Context, task chat.TaskID, id string) error {
-			return n.runner.CloseTerminal(ctx, task, id)
-		},
-		Ports:   n.ports,
-		Journal: func(ctx context.Context, task chat.TaskID) (io.ReadCloser, error) { return n.runner.Journal(ctx, task) },
-		Output: func(ctx context.Context, task chat.TaskID, message string) (io.ReadCloser, error) {
-			return n.runner.Output(ctx, task, message)
-		},
+		OpenPull: n.openPull,
+		Terminal: n.terminal, Terminals: n.terminals, CloseTerminal: n.closeTerminal, Ports: n.ports,
+		Journal: n.journal, Output: n.output,
 		Agents:    n.agentInfos,
 		CheckRepo: n.checkRepo,
 		SetSecret: func(ctx context.Context, scope chat.ProjectID, name, value string, by chat.Author) error {
 			return n.setSecret(ctx, by, scope, name, value)
 		},
+		Mesh: view, NodeKeeper: view, Invitations: view, People: view, Backups: view, Unavailable: unavailable,
 		API: n.api(), Dev: n.c.Gallery, Logger: n.c.Logger, Version: version, Node: chat.Node(n.c.Node),
 	})
 	n.pages = pages
@@ -50,17 +45,15 @@ func (n *node) openPages(context.Context) error {
 }
 
 func (n *node) api() http.Handler {
+	view := meshView{n}
 	return api.New(api.Config{
 		Room: n.room, Node: n.c.Node, Version: version, Logger: n.c.Logger,
-		Who: func(r *http.Request) (chat.Person, bool, bool, error) {
-			who, err := n.mesh.WhoIs(r)
-			return who.Person, who.Role == mesh.Owner || who.Role == mesh.Member, who.Role == mesh.Owner, err
-		},
+		Who:       n.whoMay,
 		NewID:     chat.NewID,
 		SetSecret: n.setSecret,
 		CheckRepo: func(_ context.Context, url string) error { return git.CheckURL(url) },
 		Merge:     n.merge,
-		Why:       n.sched.Why,
+		Why:       n.why,
 		Agents: func() []api.Agent {
 			var list []api.Agent
 			for _, a := range n.agentInfos() {
@@ -68,16 +61,47 @@ func (n *node) api() http.Handler {
 			}
 			return list
 		},
+		Mesh: view, NodeKeeper: view, Invitations: view, People: view, Backups: view, Unavailable: unavailable,
 	})
 }
 
-func (n *node) whoIs(r *http.Request) (chat.Person, ui.Role, error) {
-	who, err := n.mesh.WhoIs(r)
-	role := map[mesh.Role]ui.Role{mesh.Owner: ui.Owner, mesh.Member: ui.Member}[who.Role]
-	if role == "" {
-		role = ui.Viewer
+// unavailable tells the errors of a mesh that cannot write at the moment.
+func unavailable(err error) bool {
+	return errors.Is(err, errNoLeader) || errors.Is(err, consensus.ErrNoLeader) || errors.Is(err, consensus.ErrUnknownOutcome)
+}
+
+// why says why a queued task waits, or nothing. Any core node can: the
+// scheduler's decision is a function of the state.
+func (n *node) why(task chat.TaskID) string {
+	d, _ := n.decision(task)
+	return d.Reason
+}
+
+// decision is what the scheduler would say of a waiting task now.
+func (n *node) decision(task chat.TaskID) (provision.Decision, bool) {
+	t, err := n.room.Task(string(task))
+	if err != nil || len(queued([]chat.Task{t})) == 0 {
+		return provision.Decision{}, false
 	}
-	return who.Person, role, err
+	pool, _ := n.pool.Pool()
+	for _, d := range provision.Schedule(pool, waiting(n.room.Tasks(chat.Filter{States: []chat.TaskState{chat.Queued, chat.Placing}})), n.quiet(pool)) {
+		if d.Task == string(task) {
+			return d, true
+		}
+	}
+	return provision.Decision{}, false
+}
+
+// quiet lists the nodes that have not been heard from lately. Only people are
+// told by it; the leader decides by its own clock (Heart).
+func (n *node) quiet(pool provision.Pool) []string {
+	var names []string
+	for _, m := range pool.Nodes {
+		if time.Since(m.Beat) > n.c.LeaseFor {
+			names = append(names, m.Name)
+		}
+	}
+	return names
 }
 
 func (n *node) agentInfos() []ui.AgentInfo {
@@ -138,10 +162,18 @@ func (n *node) branchOf(ctx context.Context, t chat.Task) (r *git.Repo, base, he
 	if err != nil {
 		return nil, "", "", err
 	}
-	if r, _, err = n.repo(p); err != nil {
+	r, forge, err := n.repo(p)
+	if err != nil {
 		return nil, "", "", err
 	}
 	head, _, err = r.Head(ctx, t.Branch)
+	if t.Change.Pushed && head != t.Change.Head {
+		// Another node pushed it, or this one never had the repository.
+		if err := r.Fetch(ctx, forge.Auth, nil); err != nil {
+			return nil, "", "", fmt.Errorf("fetching the branch: %w", err)
+		}
+		head, _, err = r.Head(ctx, t.Branch)
+	}
 	if errors.Is(err, git.ErrNoBranch) || errors.Is(err, git.ErrEmpty) {
 		return r, t.Base, "", nil
 	}
@@ -238,44 +270,4 @@ func (n *node) files(ctx context.Context, t chat.Task, path string) (ui.File, er
 	}
 	out.Content, out.Size, out.Binary = c.Data, c.Size, c.Binary
 	return out, err
-}
-
-func (n *node) terminal(ctx context.Context, task chat.TaskID, id string, rows, cols uint16) (ui.Terminal, error) {
-	t, err := n.runner.Terminal(ctx, task, id, rows, cols)
-	if err != nil {
-		return nil, n.noWorkspace(err)
-	}
-	return t, nil
-}
-
-// noWorkspace turns the runner's word into one that pages and API know.
-func (n *node) noWorkspace(err error) error {
-	if errors.Is(err, workspace.ErrNoWorkspace) {
-		return fmt.Errorf("%w: %w", chat.ErrRefused, err)
-	}
-	return err
-}
-
-func (n *node) terminals(ctx context.Context, task chat.TaskID) ([]ui.TerminalInfo, error) {
-	list, err := n.runner.Terminals(ctx, task)
-	if err != nil {
-		return nil, n.noWorkspace(err)
-	}
-	var out []ui.TerminalInfo
-	for _, t := range list {
-		out = append(out, ui.TerminalInfo{ID: t.ID, Created: t.Started, Running: true})
-	}
-	return out, nil
-}
-
-func (n *node) ports(ctx context.Context, task chat.TaskID) ([]ui.Port, error) {
-	list, err := n.runner.Ports(ctx, task)
-	if err != nil {
-		return nil, n.noWorkspace(err)
-	}
-	var out []ui.Port
-	for _, p := range list {
-		out = append(out, ui.Port{Number: p.Port, Process: p.Process, Since: p.Since})
-	}
-	return out, nil
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -29,17 +28,8 @@ type scheduler struct {
 	room    *chat.Room
 	pool    *provision.State
 	propose func(ctx context.Context, parts ...consensus.Part) (uint64, error)
+	silent  func() []string // nodes that this leader has not heard from for as long as a lease lasts
 	log     *slog.Logger
-
-	mu      sync.Mutex
-	reasons map[chat.TaskID]string // why a queued task waits, for people
-}
-
-// Why says why a queued task waits, or nothing.
-func (s *scheduler) Why(task chat.TaskID) string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.reasons[task]
 }
 
 // run decides again whenever a task or the pool changed, and every few seconds
@@ -49,7 +39,7 @@ func (s *scheduler) run(ctx context.Context) error {
 	poke := make(chan struct{}, 1)
 	g.Go(func() error { return s.watchTasks(ctx, poke) })
 	g.Go(func() error {
-		tick := time.NewTicker(15 * time.Second)
+		tick := time.NewTicker(5 * time.Second)
 		defer tick.Stop()
 		for {
 			_, changed := s.pool.Pool()
@@ -98,9 +88,11 @@ func (s *scheduler) decide(ctx context.Context) error {
 	if moved, err := s.reconcile(ctx, pool, tasks); moved || err != nil {
 		return err // what moved wakes run, which decides on the new state
 	}
-	waiting := queued(tasks)
-	decisions := provision.Schedule(pool, ids(waiting))
-	s.remember(decisions)
+	silent := s.silent()
+	if expired := provision.Expired(pool, silent); len(expired) > 0 {
+		return s.expire(ctx, expired)
+	}
+	decisions := provision.Schedule(pool, waiting(tasks), silent)
 	blocked := false
 	for _, d := range decisions {
 		if d.Node == "" {
@@ -198,15 +190,6 @@ func (s *scheduler) releaseIdle(ctx context.Context, tasks []chat.Task, blocked 
 
 func (s *scheduler) author() chat.Author { return chat.Author{Node: s.node} }
 
-func (s *scheduler) remember(decisions []provision.Decision) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.reasons = make(map[chat.TaskID]string, len(decisions))
-	for _, d := range decisions {
-		s.reasons[chat.TaskID(d.Task)] = d.Reason
-	}
-}
-
 // queued returns the tasks that wait for a slot, oldest wait first.
 func queued(tasks []chat.Task) []chat.Task {
 	var q []chat.Task
@@ -219,12 +202,39 @@ func queued(tasks []chat.Task) []chat.Task {
 	return q
 }
 
-func ids(tasks []chat.Task) []string {
-	out := make([]string, len(tasks))
-	for i, t := range tasks {
-		out[i] = string(t.ID)
+// waiting is queued for the pool.
+func waiting(tasks []chat.Task) []provision.Waiting {
+	var out []provision.Waiting
+	for _, t := range queued(tasks) {
+		out = append(out, provision.Waiting{Task: string(t.ID), Last: string(t.Home)})
 	}
 	return out
+}
+
+// expire ends the leases of silent nodes. The slot comes first, because the
+// pool alone knows whether its node was heard in the meantime; until the task
+// is told, too, it has a lease whose token the pool does not know, and nobody
+// else can have its workspace: a crash in between is reconcile's to mend.
+func (s *scheduler) expire(ctx context.Context, expired []provision.Expiry) error {
+	for _, e := range expired {
+		s.log.Warn("a lease ran out", "task", e.Lease.Task, "node", e.Lease.Node, "token", e.Lease.Token)
+		release, err := poolPart(provision.Command{Release: e.Release()})
+		if err != nil {
+			return err
+		}
+		if _, err := s.propose(ctx, release); err != nil {
+			return fmt.Errorf("ending the lease of %s: %w", e.Lease.Task, err)
+		}
+		pool, _ := s.pool.Pool()
+		if l, has := pool.Lease(e.Lease.Task); has && l.Token == e.Lease.Token {
+			continue
+		}
+		op := chat.Op{Expire: &chat.Expire{Task: chat.TaskID(e.Lease.Task), Token: e.Lease.Token, Reason: e.Reason}}
+		if _, err := s.room.Do(ctx, s.author(), "", op); err != nil && !errors.Is(err, chat.ErrStale) {
+			return fmt.Errorf("expiring the lease of %s: %w", e.Lease.Task, err)
+		}
+	}
+	return nil
 }
 
 func poolPart(c provision.Command) (consensus.Part, error) {

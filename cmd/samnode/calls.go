@@ -1,0 +1,383 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+
+	"github.com/oklog/ulid/v2"
+
+	"github.com/samnode/samnode/chat"
+	"github.com/samnode/samnode/chat/remote"
+	"github.com/samnode/samnode/consensus"
+	"github.com/samnode/samnode/mesh"
+	"github.com/samnode/samnode/provision"
+	"github.com/samnode/samnode/workspace/agents"
+	"github.com/samnode/samnode/workspace/git"
+	workspaces "github.com/samnode/samnode/workspace/remote"
+)
+
+// Where the larger parts of the calls between nodes are.
+const (
+	roomPath  = "/calls/v1/room"
+	pagesPath = "/calls/v1/pages"
+)
+
+// calls is what other nodes ask of a core node. Who calls is the network's
+// word; what a node may ask follows from what the pool says of it.
+func (n *node) calls() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/calls/v1/join", mesh.Answer(callCodes, n.callJoin))
+	mux.Handle("/calls/v1/start", mesh.Answer(callCodes, n.callStart))
+	mux.Handle("/calls/v1/beat", mesh.Answer(callCodes, n.callBeat))
+	mux.Handle("/calls/v1/leave", mesh.Answer(callCodes, n.callLeave))
+	mux.Handle("/calls/v1/secret", mesh.Answer(callCodes, n.callSecret))
+	mux.Handle("/calls/v1/forge/auth", mesh.Answer(callCodes, n.callForgeAuth))
+	mux.Handle("/calls/v1/forge/pull", mesh.Answer(callCodes, n.callForgePull))
+	mux.Handle(roomPath+"/", http.StripPrefix(roomPath, remote.NewServer(remote.ServerConfig{
+		Room: n.room, Logger: n.c.Logger,
+		Caller: func(r *http.Request) (chat.Node, error) {
+			m, err := n.memberOf(r)
+			return chat.Node(m.Name), err
+		},
+	})))
+	mux.Handle("/calls/v1/self", mesh.Answer(callCodes, n.callSelf))
+	mux.Handle(workspaces.Prefix, n.onlyCore(n.workspaceServer()))
+	mux.Handle(pagesPath+"/", http.StripPrefix(pagesPath, http.HandlerFunc(n.callPages)))
+	return mux
+}
+
+// workspaceServer offers this node's workspaces.
+func (h *host) workspaceServer() http.Handler {
+	s := workspaces.NewServer(workspaces.ServerConfig{Spaces: h.runner, Logger: h.c.Logger})
+	h.onClose(s.Close)
+	return s
+}
+
+// workspaceCalls is all that a worker offers: its workspaces, to core nodes.
+func (w *worker) workspaceCalls() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/calls/v1/self", mesh.Answer(callCodes, w.callSelf))
+	mux.Handle(workspaces.Prefix, w.workspaceServer()) // allow let core nodes in only
+	return mux
+}
+
+// member is the node that calls, if it is one of this mesh.
+func (n *node) member(from mesh.Caller) (provision.Node, error) {
+	pool, _ := n.pool.Pool()
+	i := slices.IndexFunc(pool.Nodes, func(m provision.Node) bool { return m.Addr == from.Node })
+	if from.Node == "" || i < 0 {
+		return provision.Node{}, fmt.Errorf("node %s: %w; join it with an invitation (samnode node invite)", from, errNotMember)
+	}
+	return pool.Nodes[i], nil
+}
+
+func (n *node) memberOf(r *http.Request) (provision.Node, error) {
+	from, ok := mesh.CallerOf(r.Context())
+	if !ok {
+		return provision.Node{}, mesh.ErrStranger
+	}
+	return n.member(from)
+}
+
+// onlyCore keeps workers out: they have no business in others' workspaces.
+func (n *node) onlyCore(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		m, err := n.memberOf(r)
+		if err == nil && !m.Core {
+			err = fmt.Errorf("%s is a worker: %w", m.Name, errForbidden)
+		}
+		if err != nil {
+			mesh.Refuse(w, callCodes, err)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// allow is this node's say on who may connect: the log is for core nodes, and
+// calls are for members, and for those who want to become one.
+func (n *node) allow(_ context.Context, s mesh.Service, c mesh.Caller) error {
+	if s != mesh.Log || n.pool == nil {
+		return nil // each call looks for itself
+	}
+	pool, _ := n.pool.Pool()
+	for _, m := range pool.Nodes {
+		if m.Addr == c.Node && m.Core {
+			return nil
+		}
+	}
+	if len(pool.Nodes) == 0 || !n.isCaught() {
+		// A node that has just joined knows nobody yet: it trusts the one that
+		// it joined at, and those whom it named.
+		for _, p := range n.id.Cores {
+			if p.Addr == c.Node {
+				return nil
+			}
+		}
+	}
+	return fmt.Errorf("%s is no core node of this mesh: %w", c, errNotMember)
+}
+
+func (n *node) isCaught() bool {
+	select {
+	case <-n.caught:
+		return true
+	default:
+		return false
+	}
+}
+
+// poolDo proposes a command of the pool and returns its refusal, if that is
+// what became of it.
+func (n *node) poolDo(ctx context.Context, c provision.Command, more ...consensus.Part) error {
+	c.ID = ulid.Make().String()
+	part, err := poolPart(c)
+	if err != nil {
+		return err
+	}
+	if _, err := n.propose(ctx, append([]consensus.Part{part}, more...)...); err != nil {
+		return err
+	}
+	out, known := n.pool.Outcome(c.ID)
+	if !known {
+		return fmt.Errorf("command %s has no outcome", c.ID)
+	}
+	return poolError(out.Err())
+}
+
+// poolError gives the pool's refusals the names that pages and calls know.
+func poolError(err error) error {
+	for ours, theirs := range map[error]error{
+		provision.ErrNotFound: chat.ErrNotFound, provision.ErrRefused: chat.ErrRefused,
+		provision.ErrInvalid: chat.ErrInvalid, provision.ErrStale: chat.ErrStale,
+	} {
+		if errors.Is(err, ours) {
+			return &renamed{err, theirs}
+		}
+	}
+	return err
+}
+
+// renamed is an error that also is another.
+type renamed struct {
+	error
+	as error
+}
+
+func (r *renamed) Unwrap() []error { return []error{r.error, r.as} }
+
+// callJoin makes the caller a member. A core node is added to the log's group
+// as a spare, and gets the mesh key.
+func (n *node) callJoin(ctx context.Context, from mesh.Caller, in joinCall) (joinAnswer, error) {
+	v := invitation{Secret: in.Secret}
+	pool, _ := n.pool.Pool()
+	err := n.poolDo(ctx, provision.Command{Join: &provision.Join{Invite: in.Invite, Hash: v.hash(), Node: provision.Node{
+		Name: in.Name, Addr: from.Node, Core: in.Core, Version: in.Version,
+	}}})
+	if err != nil {
+		return joinAnswer{}, err
+	}
+	out := joinAnswer{Mesh: pool.Mesh.ID, Cores: n.corePeers()}
+	pool, _ = n.pool.Pool()
+	if m, ok := pool.Node(in.Name); ok {
+		out.Person = chat.Person(m.Person)
+	}
+	n.c.Logger.Info("a node joined", "name", in.Name, "addr", from.Node, "core", in.Core)
+	if !in.Core {
+		return out, nil
+	}
+	if err := n.log.AddMember(ctx, in.Name, from.Node); err != nil {
+		return joinAnswer{}, logError(err)
+	}
+	out.Key = n.key.Bytes()
+	return out, nil
+}
+
+// corePeers are the core nodes, this one first.
+func (n *node) corePeers() []peer {
+	pool, _ := n.pool.Pool()
+	var list []peer
+	for _, m := range pool.Nodes {
+		if !m.Core {
+			continue
+		}
+		p := peer{Node: m.Name, Addr: m.Addr, URL: m.URL}
+		if m.Name == n.c.Node {
+			list = slices.Insert(list, 0, p)
+		} else {
+			list = append(list, p)
+		}
+	}
+	return list
+}
+
+// callStart announces a worker's process.
+func (n *node) callStart(ctx context.Context, from mesh.Caller, in provision.Start) (beatAnswer, error) {
+	m, err := n.member(from)
+	if err != nil {
+		return beatAnswer{}, err
+	}
+	if m.Name != in.Node {
+		return beatAnswer{}, fmt.Errorf("the node at %s is %s, not %s: %w", from.Node, m.Name, in.Node, errForbidden)
+	}
+	in.Addr = from.Node
+	if err := startError(n.poolDo(ctx, provision.Command{Start: &in})); err != nil {
+		return beatAnswer{}, err
+	}
+	return beatAnswer{Cores: n.corePeers()}, nil
+}
+
+// startError tells a copy of a state directory from other refusals.
+func startError(err error) error {
+	if errors.Is(err, provision.ErrStale) {
+		return &renamed{err, errTwin}
+	}
+	return err
+}
+
+// callBeat takes a node's sign of life to the leader.
+func (n *node) callBeat(ctx context.Context, from mesh.Caller, in beatCall) (beatAnswer, error) {
+	m, err := n.member(from)
+	if err != nil {
+		return beatAnswer{}, err
+	}
+	if m.Name != in.Beat.Node && !m.Core { // core nodes pass on what workers tell them
+		return beatAnswer{}, fmt.Errorf("the node at %s is %s, not %s: %w", from.Node, m.Name, in.Beat.Node, errForbidden)
+	}
+	if err := n.takeBeat(ctx, in.Beat, m.Core); err != nil {
+		return beatAnswer{}, err
+	}
+	return beatAnswer{Cores: n.corePeers()}, nil
+}
+
+// callPages answers a worker's own person, in the name of who invited the
+// node and at most as a member.
+func (n *node) callPages(w http.ResponseWriter, r *http.Request) {
+	m, err := n.memberOf(r)
+	if err == nil && m.Person == "" {
+		err = fmt.Errorf("nobody invited %s: %w", m.Name, errForbidden)
+	}
+	if err != nil {
+		mesh.Refuse(w, callCodes, err)
+		return
+	}
+	role := mesh.Member
+	if n.room.RoleOf(chat.Person(m.Person)) == chat.RoleViewer {
+		role = mesh.Viewer
+	}
+	who := mesh.Caller{Person: chat.Person(m.Person), Role: role, Projects: []string{"*"}, Name: m.Name}
+	n.front().ServeHTTP(w, r.WithContext(mesh.WithCaller(r.Context(), who)))
+}
+
+type secretCall struct {
+	Project chat.ProjectID `json:"project"`
+	Name    string         `json:"name"`
+}
+
+type secretAnswer struct {
+	Value string `json:"value"`
+}
+
+// callSecret hands a worker the key of a model for a project that it has a
+// lease of. Nothing else leaves the core nodes: git's credentials are made for
+// one repository and an hour (callForgeAuth).
+func (n *node) callSecret(ctx context.Context, from mesh.Caller, in secretCall) (secretAnswer, error) {
+	if err := n.mayUse(ctx, from, in.Project); err != nil {
+		return secretAnswer{}, err
+	}
+	if !modelSecret(in.Name) {
+		return secretAnswer{}, fmt.Errorf("the secret %s stays on core nodes: %w", in.Name, errForbidden)
+	}
+	value, err := n.secret(ctx, in.Project, in.Name)
+	return secretAnswer{value}, err
+}
+
+// modelSecret says whether a secret opens a model's API.
+func modelSecret(name string) bool {
+	return slices.ContainsFunc(agents.All(), func(a agents.Agent) bool { return slices.Contains(a.Secrets, name) })
+}
+
+// mayUse refuses a node without a lease of the project. The state is that of
+// now: a lease that ended a moment ago opens nothing.
+func (n *node) mayUse(ctx context.Context, from mesh.Caller, p chat.ProjectID) error {
+	m, err := n.member(from)
+	if err != nil {
+		return err
+	}
+	if _, err := n.log.Fresh(ctx); err != nil {
+		return logError(err)
+	}
+	for _, t := range n.room.Tasks(chat.Filter{Project: p}) {
+		if t.Lease != nil && string(t.Lease.Node) == m.Name {
+			return nil
+		}
+	}
+	return fmt.Errorf("%s has no lease of a task of this project: %w", m.Name, errForbidden)
+}
+
+type forgeCall struct {
+	Project chat.ProjectID `json:"project"`
+	Task    chat.TaskID    `json:"task,omitempty"`
+	Token   uint64         `json:"token,omitempty"`
+	Draft   bool           `json:"draft,omitempty"`
+}
+
+type pullAnswer struct {
+	Pull *chat.PullRequest `json:"pull"`
+}
+
+// callForgeAuth makes the credentials with which a worker fetches and pushes.
+func (n *node) callForgeAuth(ctx context.Context, from mesh.Caller, in forgeCall) (git.Auth, error) {
+	if err := n.mayUse(ctx, from, in.Project); err != nil {
+		return git.Auth{}, err
+	}
+	p, err := n.room.Project(string(in.Project))
+	if err != nil {
+		return git.Auth{}, err
+	}
+	forge, err := n.forge(p)
+	if err != nil {
+		return git.Auth{}, err
+	}
+	return forge.Auth(ctx)
+}
+
+// callForgePull opens or updates the pull request of a task that the caller
+// has the lease of.
+func (n *node) callForgePull(ctx context.Context, from mesh.Caller, in forgeCall) (pullAnswer, error) {
+	if err := n.mayUse(ctx, from, in.Project); err != nil {
+		return pullAnswer{}, err
+	}
+	t, err := n.room.Task(string(in.Task))
+	if err != nil {
+		return pullAnswer{}, err
+	}
+	if t.Project != in.Project || t.Lease == nil || t.Lease.Token != in.Token {
+		return pullAnswer{}, fmt.Errorf("the lease with token %d has ended: %w", in.Token, chat.ErrStale)
+	}
+	p, err := n.room.Project(string(in.Project))
+	if err != nil {
+		return pullAnswer{}, err
+	}
+	forge, err := n.forge(p)
+	if err != nil {
+		return pullAnswer{}, err
+	}
+	messages, err := n.room.Messages(ctx, t.ID, 0, 200)
+	if err != nil {
+		return pullAnswer{}, err
+	}
+	pull, err := forge.EnsurePull(ctx, t, messages, in.Draft)
+	return pullAnswer{pull}, err
+}
+
+// logError gives the log's errors the names that calls know.
+func logError(err error) error {
+	if errors.Is(err, consensus.ErrNoLeader) || errors.Is(err, consensus.ErrUnknownOutcome) {
+		return &renamed{err, errNoLeader}
+	}
+	return err
+}

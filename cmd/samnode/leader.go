@@ -1,0 +1,141 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/samnode/samnode/chat"
+	"github.com/samnode/samnode/consensus"
+	"github.com/samnode/samnode/provision"
+)
+
+// lead is the leader's work. The log is caught up when it begins.
+func (n *node) lead(ctx context.Context) error {
+	if err := n.found(ctx); err != nil {
+		return err
+	}
+	heart := provision.NewHeart(provision.HeartConfig{
+		State: n.pool, Every: n.c.BeatEvery, LeaseFor: n.c.LeaseFor,
+		Propose: func(ctx context.Context, c provision.Command) error {
+			part, err := poolPart(c)
+			if err == nil {
+				_, err = n.log.Propose(ctx, part)
+			}
+			return err
+		},
+	})
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return heart.Run(ctx) })
+	n.heart.set(heart)
+	defer n.heart.set(nil)
+	sched := &scheduler{
+		node: chat.Node(n.c.Node), room: n.room, pool: n.pool, propose: n.log.Propose, silent: heart.Silent, log: n.c.Logger,
+	}
+	g.Go(func() error { return sched.run(ctx) })
+	g.Go(func() error { return n.watchPulls(ctx) })
+	g.Go(func() error { return n.keepBackups(ctx) })
+	if !n.c.Alone {
+		g.Go(func() error { return n.keepMembers(ctx) })
+		g.Go(func() error {
+			return n.log.Tend(ctx, consensus.TendConfig{Silent: func(node string) bool {
+				ago, known := heart.HeardAgo(node)
+				return known && ago > 2*n.c.BeatEvery+5*time.Second
+			}, After: n.c.ReplaceAfter})
+		})
+	}
+	return g.Wait()
+}
+
+// found makes the mesh in the pool when the founder leads for the first time:
+// an empty one, or one over what came from a backup.
+func (n *node) found(ctx context.Context) error {
+	pool, _ := n.pool.Pool()
+	if pool.Mesh.ID == n.id.Mesh {
+		return nil
+	}
+	if pool.Mesh.ID != n.id.Over {
+		return fmt.Errorf("%w: the log is of mesh %s, %s says %s: restore the file from a copy, or the directory from a backup",
+			consensus.ErrForeign, pool.Mesh.ID, identityFile, n.id.Mesh)
+	}
+	part, err := poolPart(provision.Command{ID: ulid.Make().String(), Found: &provision.Found{
+		Mesh: n.id.Mesh, Over: n.id.Over, Node: provision.Node{Name: n.c.Node, Addr: n.net.Addr(), Version: version, URL: n.base},
+	}})
+	if err != nil {
+		return err
+	}
+	if _, err := n.log.Propose(ctx, part); err != nil {
+		return fmt.Errorf("founding the mesh: %w", err)
+	}
+	return nil
+}
+
+// keepMembers holds the log's group and the pool's list of core nodes
+// together: each is changed by its own entry, and a node can die in between.
+func (n *node) keepMembers(ctx context.Context) error {
+	tick := time.NewTicker(10 * time.Second)
+	defer tick.Stop()
+	for {
+		if err := n.alignMembers(ctx); err != nil && ctx.Err() == nil {
+			n.c.Logger.Warn("holding the log's group and the mesh together", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-tick.C:
+		}
+	}
+}
+
+func (n *node) alignMembers(ctx context.Context) error {
+	members, err := n.log.Members(ctx)
+	if err != nil {
+		return err
+	}
+	pool, _ := n.pool.Pool()
+	in := map[string]bool{}
+	for _, m := range members {
+		in[m.Node] = true
+		if p, ok := pool.Node(m.Node); ok && p.Core {
+			continue
+		}
+		n.c.Logger.Info("taking a node that left out of the log's group", "name", m.Node)
+		if err := n.log.RemoveMember(ctx, m.Node); err != nil {
+			return err
+		}
+	}
+	for _, p := range pool.Nodes {
+		if !p.Core || in[p.Name] {
+			continue
+		}
+		n.c.Logger.Info("adding a core node to the log's group", "name", p.Name)
+		if err := n.log.AddMember(ctx, p.Name, p.Addr); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// watchMembership ends a node that was removed, or whose place another process
+// took.
+func (n *node) watchMembership(ctx context.Context) error {
+	for {
+		pool, changed := n.pool.Pool()
+		m, ok := pool.Node(n.c.Node)
+		switch {
+		case !ok:
+			return errNotMember
+		case m.Boot != "" && m.Boot != n.boot && m.Generation >= n.id.Generation:
+			return fmt.Errorf("%w since %s: this state directory was copied; stop one of the two, remove the copy and join it as a new node",
+				errTwin, m.Started.Format(time.RFC3339))
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-changed:
+		}
+	}
+}
