@@ -23,7 +23,7 @@ type snapshotStore struct {
 	log    *logStore
 	source copySource // nil until Raft runs: everything is opened as it is
 
-	making sync.Mutex // held while a copy is made: one at a time
+	making chan struct{} // full while a copy is made: one at a time
 
 	mu      sync.Mutex
 	current *wholeCopy // that somebody reads; nil: nobody does
@@ -142,8 +142,8 @@ type wholeCopy struct {
 
 // openWhole makes a whole copy, or shares the one that is read just now.
 func (s *snapshotStore) openWhole() (*raft.SnapshotMeta, io.ReadCloser, error) {
-	s.making.Lock()
-	defer s.making.Unlock()
+	s.making <- struct{}{}
+	defer func() { <-s.making }()
 	s.mu.Lock()
 	c := s.current
 	if c != nil {

@@ -291,12 +291,17 @@ func TestTheTransportOutlivesGarbage(t *testing.T) {
 					}
 				}
 				began := time.Now()
-				go sendSlowly(conn, tc.send(group), tc.slow)
+				sent := make(chan struct{})
+				go func() {
+					defer close(sent)
+					sendSlowly(conn, tc.send(group), tc.slow)
+				}()
 				_, _ = io.Copy(io.Discard, conn) // until the node ends it
 				if took := time.Since(began); took > tc.ends {
 					t.Errorf("the connection ended after %v, want %v", took, tc.ends)
 				}
 				conn.Close()
+				<-sent
 				say(t, c.logs["b"], "the mesh is unharmed")
 				c.agree(t, nodes...)
 			})

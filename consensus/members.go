@@ -93,35 +93,41 @@ func (l *Log) Transfer(ctx context.Context) error {
 	if !ok {
 		return nil
 	}
-	heir, ok := l.best(term, func(s raft.Server) bool { return s.Suffrage == raft.Voter })
-	if !ok {
-		return fmt.Errorf("handing over the leadership: %w", errNoHeir)
-	}
-	_, err := call(ctx, l, func() raft.Future { return l.raft.LeadershipTransferToServer(heir.ID, heir.Address) })
-	if err != nil && !errors.Is(err, raft.ErrNotLeader) {
-		return fmt.Errorf("handing over the leadership to %s: %w", heir.ID, err)
-	}
-	return nil
-}
-
-// best is the other member of those wanted that has most of the log, among
-// those that answer and have almost all of it.
-func (l *Log) best(term uint64, want func(raft.Server) bool) (best raft.Server, ok bool) {
-	var match uint64
-	for _, s := range l.servers() {
-		if s.ID == raft.ServerID(l.conf.Node) || !want(s) {
+	err := errNoHeir
+	for _, heir := range l.heirs(term) {
+		if heir.Suffrage != raft.Voter {
 			continue
 		}
-		if p := l.wire.peers.at(s.ID, term); l.answers(p) && l.caughtUp(p) && p.match > match {
-			best, match, ok = s, p.match, true
+		_, err = call(ctx, l, func() raft.Future { return l.raft.LeadershipTransferToServer(heir.ID, heir.Address) })
+		if err == nil || errors.Is(err, raft.ErrNotLeader) {
+			return nil
+		}
+		err = fmt.Errorf("to %s: %w", heir.ID, err)
+		if ctx.Err() != nil {
+			break
 		}
 	}
-	return best, ok
+	return fmt.Errorf("handing over the leadership: %w", err)
+}
+
+// heirs are the other members that answer and have almost all of the log, the
+// one that has most first.
+func (l *Log) heirs(term uint64) []raft.Server {
+	match := make(map[raft.ServerID]uint64)
+	var out []raft.Server
+	for _, s := range l.servers() {
+		p := l.wire.peers.at(s.ID, term)
+		if s.ID != raft.ServerID(l.conf.Node) && l.answers(p) && l.caughtUp(p) {
+			out, match[s.ID] = append(out, s), p.match
+		}
+	}
+	slices.SortStableFunc(out, func(a, b raft.Server) int { return cmp.Compare(match[b.ID], match[a.ID]) })
+	return out
 }
 
 // answers tells whether a peer is there.
 func (l *Log) answers(p peer) bool {
-	return !p.contact.IsZero() && time.Since(p.contact) <= 2*l.conf.HeartbeatTimeout
+	return !p.contact.IsZero() && time.Since(p.contact) <= l.conf.HeartbeatTimeout
 }
 
 // caughtUp tells whether a peer has almost all of the log.
@@ -171,10 +177,11 @@ func (l *Log) removeHere(ctx context.Context, node string) error {
 	}
 	otherVoter := func(s raft.Server) bool { return s.ID != id && s.Suffrage == raft.Voter }
 	if servers[i].Suffrage == raft.Voter && !slices.ContainsFunc(servers, otherVoter) {
-		heir, ok := l.best(term, func(s raft.Server) bool { return s.ID != id })
-		if !ok {
+		heirs := slices.DeleteFunc(l.heirs(term), func(s raft.Server) bool { return s.ID == id })
+		if len(heirs) == 0 {
 			return ErrLastVoter
 		}
+		heir := heirs[0]
 		err := l.change(ctx, func() raft.IndexFuture { return l.raft.AddVoter(heir.ID, heir.Address, 0, 0) })
 		if err != nil {
 			return fmt.Errorf("giving its vote to %s: %w", heir.ID, err)

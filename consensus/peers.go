@@ -194,9 +194,8 @@ func (w *watched) AppendEntries(id raft.ServerID, to raft.ServerAddress, req *ra
 	return nil
 }
 
-// InstallSnapshot implements raft.Transport. Restoring may take long, so the
-// deadline is late; a peer that does not answer heartbeats either is given up
-// before.
+// InstallSnapshot implements raft.Transport. It may take as long as it takes,
+// unless the peer does not answer heartbeats either.
 func (w *watched) InstallSnapshot(id raft.ServerID, to raft.ServerAddress, req *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader) error {
 	w.peers.sending(id, req.Term, req.LastLogIndex)
 	done := make(chan struct{})

@@ -68,7 +68,12 @@ func openStores(c *Config, fail func(error)) (*stores, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("opening snapshots: %w", err), s.close())
 	}
-	s.snaps = &snapshotStore{FileSnapshotStore: files, dir: filepath.Join(c.Dir, "copies"), log: s.log}
+	s.snaps = &snapshotStore{
+		FileSnapshotStore: files,
+		dir:               filepath.Join(c.Dir, "copies"),
+		log:               s.log,
+		making:            make(chan struct{}, 1),
+	}
 	if err := sweepCopies(s.snaps.dir); err != nil {
 		c.Logger.Warn("removing unfinished copies", "err", err)
 	}

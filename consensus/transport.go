@@ -27,10 +27,6 @@ const (
 	stallTime  = 30 * time.Second // silence in the middle of a message, or of a node that is sent a snapshot
 	poolSize   = 3                // idle connections kept to each node
 
-	// snapshotScale is how many bytes of a snapshot add one rpcTimeout to the
-	// time that sending and restoring it may take.
-	snapshotScale = 1 << 20
-
 	mostGreetings = 64               // connections that have not said yet what they are
 	warnEvery     = 10 * time.Second // a refused node tries again and again
 )
@@ -67,7 +63,6 @@ func openTransport(c *Config, g *group, serve func(net.Conn)) wire {
 		// tails at every number of clients that was measured.
 		MaxRPCsInFlight: 1,
 	})
-	trans.TimeoutScale = snapshotScale
 	w.Transport = &watched{NetworkTransport: trans, streams: w.streams, peers: w.peers}
 	w.callers = newCallers(w.streams)
 	w.cut = func() {
@@ -213,10 +208,14 @@ func (s *streamLayer) Close() error {
 func (s *streamLayer) Dial(addr raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(s.ctx, timeout)
 	defer cancel()
-	return s.dial(ctx, addr, helloRaft)
+	c, err := s.dial(ctx, addr, helloRaft)
+	if err != nil {
+		return nil, err
+	}
+	return &askingConn{trackedConn: c}, nil
 }
 
-func (s *streamLayer) dial(ctx context.Context, addr raft.ServerAddress, kind byte) (net.Conn, error) {
+func (s *streamLayer) dial(ctx context.Context, addr raft.ServerAddress, kind byte) (*trackedConn, error) {
 	conn, err := s.Transport.Dial(ctx, string(addr))
 	if err != nil {
 		return nil, fmt.Errorf("dialling %s: %w", addr, err)
@@ -319,3 +318,32 @@ func (c *requestConn) Write(p []byte) (int, error) {
 	}
 	return c.Conn.Write(p)
 }
+
+// askingConn is a connection of Raft that this node dialled. Raft gives a
+// snapshot a time by its size, from the first byte until it is restored, but
+// how long that takes is not known: as long as the other node answers
+// heartbeats, it may.
+type askingConn struct {
+	*trackedConn
+	asked bool // an answer is waited for
+}
+
+// Write implements net.Conn.
+func (c *askingConn) Write(p []byte) (int, error) {
+	if !c.asked && len(p) > 0 && p[0] == rpcInstallSnapshot {
+		if err := c.SetDeadline(time.Time{}); err != nil {
+			return 0, err
+		}
+	}
+	c.asked = true
+	return c.Conn.Write(p)
+}
+
+// Read implements net.Conn.
+func (c *askingConn) Read(p []byte) (int, error) {
+	c.asked = false
+	return c.Conn.Read(p)
+}
+
+// rpcInstallSnapshot is the first byte of a snapshot that Raft sends.
+const rpcInstallSnapshot = 2
