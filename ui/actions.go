@@ -45,9 +45,10 @@ func (s *Server) do(r *http.Request, op chat.Op, parts ...string) error {
 	return err
 }
 
-// done answers an action: our script waits for the stream, a plain form is
-// sent back to the page.
-func done(w http.ResponseWriter, r *http.Request, to string) error {
+// did answers an action: our script waits for the stream, a plain form is sent
+// to a page.
+func (s *Server) did(w http.ResponseWriter, r *http.Request, to string) error {
+	s.remember(w)
 	if scripted(r) {
 		w.WriteHeader(http.StatusNoContent)
 		return nil
@@ -79,7 +80,7 @@ func (s *Server) act(w http.ResponseWriter, r *http.Request, op func(chat.Task) 
 	if err != nil {
 		return s.again(w, r, err, fill)
 	}
-	return done(w, r, back(r))
+	return s.did(w, r, back(r))
 }
 
 // again shows the task page with an error and the person's input.
@@ -116,7 +117,7 @@ func (s *Server) say(w http.ResponseWriter, r *http.Request) error {
 	if _, err := s.Room.Do(r.Context(), callerOf(r).author(), id, op); err != nil {
 		return s.again(w, r, fmt.Errorf("saying: %w", err), keep)
 	}
-	return done(w, r, back(r))
+	return s.did(w, r, back(r))
 }
 
 // normal is text as a form sends it, with the line ends of a text.
@@ -264,5 +265,5 @@ func (s *Server) forge(w http.ResponseWriter, r *http.Request, has bool, do func
 	if err := do(r.Context(), t, callerOf(r).author()); err != nil {
 		return s.again(w, r, err, nil)
 	}
-	return done(w, r, back(r))
+	return s.did(w, r, back(r))
 }

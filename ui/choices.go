@@ -72,6 +72,7 @@ var keyTable = []struct {
 	{[]string{"a", "r"}, "approve, reject (press r twice)"},
 	{[]string{"g", "t"}, "tasks"},
 	{[]string{"g", "p"}, "projects"},
+	{[]string{"g", "m"}, "nodes of the mesh"},
 	{[]string{"g", "s"}, "settings"},
 	{[]string{"g", "n"}, "tasks that need you"},
 	{[]string{"v", "c"}, "chat"},

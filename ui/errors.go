@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/samnode/samnode/chat"
+	"github.com/samnode/samnode/ui/api"
 )
 
 var (
@@ -105,6 +106,8 @@ func (s *Server) page(role Role, h handler) http.Handler {
 		case !c.may(role):
 			err = &refusal{role}
 		default:
+			s.setPolicy(w, r, ownStyles)
+			s.catchUp(r)
 			r.Body = http.MaxBytesReader(w, r.Body, 4*chat.MaxText)
 			err = h(w, r)
 		}
@@ -122,6 +125,11 @@ func (e *refusal) Unwrap() error { return errNoRight }
 
 // problem explains an error and logs those that are ours.
 func (s *Server) problem(r *http.Request, err error) problem {
+	if errors.Is(err, api.ErrNoMajority) || s.Unavailable != nil && s.Unavailable(err) {
+		s.Logger.Warn("mesh cannot write", "method", r.Method, "path", r.URL.Path, "err", err)
+		a := s.around(r.Context())
+		return problem{http.StatusServiceUnavailable, "Not written", api.ReadOnly(a.Mesh, a.Nodes)}
+	}
 	p := explain(err)
 	if p.Status >= 500 && p.Status != http.StatusNotImplemented {
 		s.Logger.Error("request failed", "method", r.Method, "path", r.URL.Path, "err", err)

@@ -19,8 +19,8 @@ type sample struct {
 // state of the mesh.
 func (s *Server) gallery(w http.ResponseWriter, r *http.Request) error {
 	f := s.frame(r, "Gallery")
-	f.Extra = s.assets.url("gallery.css")
-	render(w, r, http.StatusOK, galleryPage(f, sampleChips(), s.sampleRows(), s.samples()))
+	f.Extra = []string{s.assets.url("nodes.css"), s.assets.url("gallery.css")}
+	render(w, r, http.StatusOK, galleryPage(f, sampleChips(), s.sampleRows(), s.samples(), s.nodeParts()))
 	return nil
 }
 
@@ -122,7 +122,7 @@ func (s *Server) sampleStates() []sample {
 	stopping := sampleTask(chat.Working)
 	stopping.Stopping = true
 	foot := func(name string, t chat.Task) {
-		v := s.regions(t, caller{Person: "ana@example.com", Role: Owner}, "Running go test ./…")
+		v := s.regions(t, true, "Running go test ./…")
 		out = append(out, sample{Name: "foot: " + name, Task: &v})
 	}
 	foot("delivery unknown", unknown)

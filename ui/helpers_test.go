@@ -3,6 +3,9 @@ package ui
 import (
 	"context"
 	"encoding/json"
+	"strings"
+
+	"github.com/a-h/templ"
 
 	"github.com/samnode/samnode/chat"
 )
@@ -18,3 +21,10 @@ func jsonOf(s string) string {
 }
 
 func by(person string) chat.Author { return chat.Author{Person: chat.Person(person)} }
+
+// fragment is a component as a page has it.
+func fragment(ctx context.Context, c templ.Component) (string, error) {
+	var b strings.Builder
+	err := c.Render(ctx, &b)
+	return b.String() + "\n", err
+}

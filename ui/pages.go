@@ -12,6 +12,7 @@ import (
 	"github.com/oklog/ulid/v2"
 
 	"github.com/samnode/samnode/chat"
+	"github.com/samnode/samnode/ui/api"
 )
 
 func newID() string { return ulid.Make().String() }
@@ -130,7 +131,7 @@ func (f taskFilter) match(t chat.Task, project string) bool {
 }
 
 func (s *Server) loadTask(r *http.Request) (chat.Task, error) {
-	t, err := s.Room.Task(r.PathValue("task"))
+	t, err := api.FindTask(r.Context(), s.Room, r.PathValue("task"))
 	if err != nil {
 		return t, fmt.Errorf("reading task: %w", err)
 	}

@@ -153,8 +153,7 @@ func (s *Server) taskCreate(w http.ResponseWriter, r *http.Request) error {
 		_, err = s.Room.Do(r.Context(), callerOf(r).author(), id, chat.Op{TaskCreate: c})
 	}
 	if err == nil {
-		http.Redirect(w, r, "/t/"+id, http.StatusSeeOther)
-		return nil
+		return s.did(w, r, "/t/"+id)
 	}
 	problem := s.problem(r, err)
 	v := s.newProjectView(r, p)
@@ -255,8 +254,7 @@ func repoName(repo string) string {
 func (s *Server) projectCreate(w http.ResponseWriter, r *http.Request) error {
 	p, err := readProject(r, chat.Project{ID: chat.ProjectID(formID(r))})
 	if old, lookup := s.Room.Project(string(p.ID)); lookup == nil && old.Name == p.Name && old.Repo == p.Repo {
-		http.Redirect(w, r, "/p/"+url.PathEscape(p.Name), http.StatusSeeOther) // the same form a second time
-		return nil
+		return s.did(w, r, "/p/"+url.PathEscape(p.Name)) // the same form a second time
 	} else if lookup == nil {
 		p.ID = chat.ProjectID(derive(string(p.ID), p.Name, p.Repo))
 	}
@@ -283,8 +281,7 @@ func (s *Server) putProject(w http.ResponseWriter, r *http.Request, p chat.Proje
 		err = s.do(r, chat.Op{ProjectPut: &chat.ProjectPut{Project: p}}, fmt.Sprint(p))
 	}
 	if err == nil {
-		http.Redirect(w, r, to, http.StatusSeeOther)
-		return nil
+		return s.did(w, r, to)
 	}
 	problem := s.problem(r, err)
 	return s.showProjectForm(w, r, p, isNew, &problem, func(v *projectForm) {
@@ -309,8 +306,7 @@ func (s *Server) projectRemove(w http.ResponseWriter, r *http.Request) error {
 		err = s.do(r, chat.Op{ProjectRemove: &chat.ProjectRemove{ID: p.ID}}, string(p.ID))
 	}
 	if err == nil {
-		http.Redirect(w, r, "/projects", http.StatusSeeOther)
-		return nil
+		return s.did(w, r, "/projects")
 	}
 	problem := s.problem(r, err)
 	return s.showProjectForm(w, r, p, false, &problem, nil)

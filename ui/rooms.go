@@ -34,14 +34,19 @@ type Reader interface {
 type Stream interface {
 	Since(ctx context.Context, task chat.TaskID, after uint64, limit int) (chat.Batch, error)
 	TasksSince(ctx context.Context, after uint64) ([]chat.Task, uint64, error)
+}
+
+// Clock is how far this node's log is. Wait returns once it has reached index.
+type Clock interface {
 	Index() uint64
+	Wait(ctx context.Context, index uint64) error
+	Now() time.Time
 }
 
 // Archive is what settings, the log tab and the export links read.
 type Archive interface {
 	Export(ctx context.Context, w io.Writer, task chat.TaskID, format string) error
 	Secrets(scope chat.ProjectID) []chat.Secret
-	Now() time.Time
 }
 
 // Room is one node's live view of the conversation, as chat.Room is.
@@ -50,6 +55,7 @@ type Room interface {
 	Lists
 	Reader
 	Stream
+	Clock
 	Archive
 }
 

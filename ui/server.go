@@ -13,9 +13,12 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
+	"time"
 
 	"github.com/samnode/samnode/chat"
+	"github.com/samnode/samnode/ui/api"
 )
 
 // Role is what a person may do in this mesh.
@@ -70,6 +73,17 @@ type Config struct {
 	CheckRepo func(ctx context.Context, url string) error // does a fetch of it work? ErrInvalid says why not
 	SetSecret func(ctx context.Context, scope chat.ProjectID, name, value string, by chat.Author) error
 
+	// The mesh around this node, as the API has it. Without Mesh there is no page
+	// of nodes, and a page stays where it is when its node dies.
+	Mesh        api.Mesh
+	NodeKeeper  api.NodeKeeper
+	Invitations api.Invitations
+	People      api.People
+	Backups     api.Backups
+	// Unavailable tells an error of a mesh that cannot write from others, where
+	// it does not wrap api.ErrNoMajority.
+	Unavailable func(error) bool
+
 	API     http.Handler // mounted at /api/
 	Dev     bool         // serves /gallery
 	Logger  *slog.Logger // nil: slog.Default
@@ -80,11 +94,15 @@ type Config struct {
 // Server is the handler of all pages.
 type Server struct {
 	Config
-	handler http.Handler
-	assets  *assets
-	text    *markdown
-	done    context.Context // ends the streams
-	stop    context.CancelFunc
+	handler   http.Handler
+	assets    *assets
+	text      *markdown
+	lookout   lookout
+	beatEvery time.Duration
+	tasks     relays[taskKey, taskStep]
+	rows      relays[struct{}, rowStep]
+	done      context.Context // ends the streams
+	stop      context.CancelFunc
 }
 
 // New checks the config and builds the server.
@@ -102,8 +120,9 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{Config: cfg, assets: files, text: newMarkdown()}
+	s := &Server{Config: cfg, assets: files, text: newMarkdown(), beatEvery: beatEvery}
 	s.done, s.stop = context.WithCancel(context.Background())
+	s.openRelays()
 	s.handler = headers(http.NewCrossOriginProtection().Handler(s.routes()))
 	return s, nil
 }
@@ -112,6 +131,8 @@ func New(cfg Config) (*Server, error) {
 // down; pages reconnect by themselves.
 func (s *Server) Close() error {
 	s.stop()
+	s.tasks.wg.Wait()
+	s.rows.wg.Wait()
 	return nil
 }
 
@@ -131,6 +152,11 @@ func (s *Server) routes() http.Handler {
 
 	get("/{$}", s.home)
 	get("/events", s.listEvents)
+	get("/events/nodes", s.nodesEvents)
+	get("/events/nodes/{node}", s.nodeEvents)
+	get("/nodes", s.nodes)
+	get("/nodes/{node}", s.node)
+	mux.Handle("GET /nodes/{node}/remove", s.page(Owner, s.nodeRemoveForm))
 	get("/start", s.start)
 	get("/settings", s.settings)
 	get("/projects", s.projects)
@@ -157,6 +183,13 @@ func (s *Server) routes() http.Handler {
 	post("/p/{project}/secrets", Owner, s.secretSet)
 	post("/p/{project}/tasks", Member, s.taskCreate)
 	post("/settings/secrets", Owner, s.secretSet)
+	post("/settings/people", Owner, s.roleSet)
+	post("/settings/backup", Owner, s.backupSet)
+	post("/settings/backup/now", Owner, s.backUp)
+	post("/nodes/{node}/drain", Owner, s.nodeDrain)
+	post("/nodes/{node}/remove", Owner, s.nodeRemove)
+	post("/invitations", Owner, s.invite)
+	post("/invitations/{id}/withdraw", Owner, s.withdraw)
 	post("/t/{task}/say", Member, s.say)
 	post("/t/{task}/queue", Member, s.queueEdit)
 	post("/t/{task}/answer", Member, s.answer)
@@ -176,22 +209,28 @@ func (s *Server) routes() http.Handler {
 }
 
 // headers sets what holds for every answer. Scripts and styles come from our
-// own files only; nothing else is loaded, framed or sent elsewhere.
+// own files only; nothing else is loaded, framed or sent elsewhere. Callers who
+// are known get a policy that names the other nodes, see page.
 func headers(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
-		h.Set("Content-Security-Policy", policy)
+		h.Set("Content-Security-Policy", policy(ownStyles))
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "same-origin")
 		h.Set("X-Frame-Options", "DENY")
-		h.Set("Cross-Origin-Opener-Policy", "same-origin")
+		if trustworthy(r) {
+			h.Set("Cross-Origin-Opener-Policy", "same-origin") // elsewhere browsers complain of it
+		}
 		next.ServeHTTP(w, r)
 	})
 }
 
-const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; " +
-	"connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-
-// terminalPolicy lets xterm.js write its own style element; scripts stay ours.
-const terminalPolicy = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; " +
-	"connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+// trustworthy is what browsers call an origin that nobody can speak for.
+func trustworthy(r *http.Request) bool {
+	host, _, err := net.SplitHostPort(r.Host)
+	if err != nil {
+		host = r.Host
+	}
+	ip := net.ParseIP(host)
+	return r.TLS != nil || host == "localhost" || ip != nil && ip.IsLoopback()
+}

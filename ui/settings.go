@@ -12,6 +12,8 @@ import (
 type settingsView struct {
 	Agents  []AgentInfo
 	Secrets []secretRow
+	People  []personView
+	Backup  *backupView
 	FormID  string
 	CanSet  bool
 }
@@ -28,15 +30,24 @@ func (s *Server) secretRows(scope chat.ProjectID) []secretRow {
 }
 
 func (s *Server) settings(w http.ResponseWriter, r *http.Request) error {
-	return s.showSettings(w, r, nil)
+	return s.showSettings(w, r, nil, nil)
 }
 
-func (s *Server) showSettings(w http.ResponseWriter, r *http.Request, alert *problem) error {
+// showSettings renders the settings, after a refusal with its reason and what
+// was typed.
+func (s *Server) showSettings(w http.ResponseWriter, r *http.Request, alert *problem, fill func(*settingsView)) error {
 	f := s.frame(r, "Settings")
 	f.Nav, f.Alert = "settings", alert
+	f.Extra = append(f.Extra, s.assets.url("nodes.css"))
 	v := settingsView{Agents: s.agents(), FormID: newID(), CanSet: s.SetSecret != nil}
 	if callerOf(r).may(Owner) {
 		v.Secrets = s.secretRows("")
+	}
+	if err := s.meshSettings(r, &v); err != nil {
+		return err
+	}
+	if fill != nil {
+		fill(&v)
 	}
 	status := http.StatusOK
 	if alert != nil {
@@ -62,14 +73,13 @@ func (s *Server) secretSet(w http.ResponseWriter, r *http.Request) error {
 	}
 	err := s.putSecret(r, p.ID, r.PostFormValue("name"), r.PostFormValue("value"), r.PostFormValue("drop") != "")
 	if err == nil {
-		http.Redirect(w, r, to, http.StatusSeeOther)
-		return nil
+		return s.did(w, r, to)
 	}
 	problem := s.problem(r, err)
 	if p.ID != "" {
 		return s.showProjectForm(w, r, p, false, &problem, nil)
 	}
-	return s.showSettings(w, r, &problem)
+	return s.showSettings(w, r, &problem, nil)
 }
 
 func (s *Server) putSecret(r *http.Request, scope chat.ProjectID, name, value string, remove bool) error {
@@ -86,6 +96,14 @@ func (s *Server) putSecret(r *http.Request, scope chat.ProjectID, name, value st
 	return s.SetSecret(r.Context(), scope, name, value, callerOf(r).author())
 }
 
+// meshWords say how many machines there are.
+func (s *Server) meshWords(r *http.Request) string {
+	if n := len(s.around(r.Context()).Nodes); n > 1 {
+		return plural(n, "node") + " share this conversation. More machines join with one line."
+	}
+	return "This node works alone. More machines join with one line."
+}
+
 // startView is the first run: four steps, computed from what is there.
 type startView struct {
 	Steps    []startStep
@@ -93,6 +111,7 @@ type startView struct {
 	Agents   []AgentInfo
 	Projects []string
 	TaskURL  string
+	Nodes    bool // there is a page of nodes, which invites
 }
 
 type startStep struct {
@@ -101,7 +120,7 @@ type startStep struct {
 }
 
 func (s *Server) start(w http.ResponseWriter, r *http.Request) error {
-	v := startView{Agents: s.agents()}
+	v := startView{Agents: s.agents(), Nodes: s.Mesh != nil}
 	ready := false
 	for _, a := range v.Agents {
 		ready = ready || a.Ready && a.Name != "script"
@@ -116,7 +135,7 @@ func (s *Server) start(w http.ResponseWriter, r *http.Request) error {
 	}
 	v.Steps = []startStep{
 		{"agent", "Agent", "Each task runs one. Script needs no key: it runs the fenced shell blocks of a request.", ready},
-		{"mesh", "Mesh", "This node works alone. More machines join with one line.", true},
+		{"mesh", "Mesh", s.meshWords(r), true},
 		{"repo", "Repository", "A project is a repository: any git URL, checked by a real fetch.", len(v.Projects) > 0},
 		{"task", "First task", "These fill the box; you send.", len(s.Room.Tasks(chat.Filter{})) > 0},
 	}

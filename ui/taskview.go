@@ -68,12 +68,12 @@ type strip struct {
 const itemsPerPage = 50
 
 // regions fills what the stream sends again when the task changes.
-func (s *Server) regions(t chat.Task, c caller, activity string) taskView {
+func (s *Server) regions(t chat.Task, may bool, activity string) taskView {
 	now := s.Room.Now()
 	v := taskView{
 		SSH: s.ssh(t),
 		ID:  string(t.ID), URL: "/t/" + string(t.ID), Title: taskTitle(t), State: string(t.State),
-		May: c.may(Member), Chip: taskChip(t), Branch: line(t.Branch, 120), Base: line(t.Base, 80), Change: t.Change,
+		May: may, Chip: taskChip(t), Branch: line(t.Branch, 120), Base: line(t.Base, 80), Change: t.Change,
 		Pull: pullLabel(t.PullRequest), Usage: newUsage(t), Stepper: newStepper(t, now), Strip: s.strip(t, now),
 		Archived: t.Archived, Stopping: t.Stopping, Mode: string(t.Mode), Agent: line(t.Agent, 40), FormID: newID(),
 	}
@@ -232,7 +232,7 @@ func (s *Server) taskPageView(ctx context.Context, t chat.Task, c caller, view s
 	if err != nil {
 		return taskView{}, fmt.Errorf("reading messages: %w", err)
 	}
-	v := s.regions(t, c, activity(messages))
+	v := s.regions(t, c.may(Member), activity(messages))
 	v.View, v.SayID = view, newID()
 	v.Project = string(t.Project)
 	if p, err := s.Room.Project(string(t.Project)); err == nil {

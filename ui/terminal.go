@@ -35,7 +35,7 @@ func (s *Server) taskTerminal(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	w.Header().Set("Content-Security-Policy", terminalPolicy)
+	s.setPolicy(w, r, termStyles)
 	v := terminalView{
 		URL: "/t/" + string(t.ID) + "/terminals/", Script: s.assets.url("vendor/xterm.js"),
 		Fit: s.assets.url("vendor/addon-fit.js"), Style: s.assets.url("vendor/xterm.css"),
@@ -73,7 +73,7 @@ func (s *Server) closeTerminal(w http.ResponseWriter, r *http.Request) error {
 	if err := s.CloseTerminal(r.Context(), t.ID, r.PathValue("id")); err != nil && !errors.Is(err, chat.ErrNotFound) {
 		return fmt.Errorf("closing terminal: %w", err)
 	}
-	return done(w, r, "/t/"+string(t.ID)+"/terminal")
+	return s.did(w, r, "/t/"+string(t.ID)+"/terminal")
 }
 
 // terminalSocket joins a browser and a terminal: binary frames are bytes in

@@ -25,21 +25,29 @@ type frame struct {
 	JS      string
 	Theme   string
 	Icon    string
-	Extra   string // one more style sheet
-	Body    string // class of the body
+	Extra   []string // more style sheets
+	Body    string   // class of the body
+	Beat    string   // milliseconds between two signs of life of a stream
+	Self    string   // where this node's pages are
+	Others  string   // where a page goes on when this node dies, with spaces between
+	Moved   string   // the node that this reader's page just left, because it died
+	Notes   []note
 }
 
 func (s *Server) frame(r *http.Request, title string) frame {
 	c := callerOf(r)
 	f := frame{
 		Title: title, Name: string(s.Node), Version: s.Version, Person: string(c.Person), Role: c.Role,
-		CSS: s.assets.url("app.css"), JS: s.assets.url("app.js"), Theme: s.assets.url("theme.js"), Icon: s.assets.url("icon.svg"),
+		Beat: strconv.FormatInt(s.beatEvery.Milliseconds(), 10), CSS: s.assets.url("app.css"), JS: s.assets.url("app.js"), Theme: s.assets.url("theme.js"), Icon: s.assets.url("icon.svg"),
 	}
-	if c.Role != "" {
-		for _, t := range s.Room.Tasks(chat.Filter{States: []chat.TaskState{chat.NeedsYou, chat.Failed}}) {
-			if !t.Archived {
-				f.Needs++
-			}
+	if c.Role == "" {
+		return f
+	}
+	a := s.around(r.Context())
+	f.Self, f.Others, f.Moved, f.Notes = a.self(), strings.Join(a.others(), " "), a.movedFrom(r), a.notes()
+	for _, t := range s.Room.Tasks(chat.Filter{States: []chat.TaskState{chat.NeedsYou, chat.Failed}}) {
+		if !t.Archived {
+			f.Needs++
 		}
 	}
 	return f

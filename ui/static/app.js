@@ -53,6 +53,7 @@ function busy(on) {
 
 function duration(ms) {
   const s = Math.max(0, Math.floor(ms / 1000)), m = Math.floor(s / 60), h = Math.floor(m / 60);
+  if (h >= 48) return Math.floor(h / 24) + "d " + h % 24 + "h";
   if (h) return h + "h " + String(m % 60).padStart(2, "0") + "m";
   if (m) return m + "m " + String(s % 60).padStart(2, "0") + "s";
   return s + " s";
@@ -315,67 +316,251 @@ for (const group of $$("details.group")) {
 
 // --- the connection ---
 
-let source = null, cursor = 0, lastAt = Date.now(), brokenAt = 0, tries = 0, version = document.body.dataset.version;
+const about = document.body.dataset;
+const QUIET = Number(about.beat) * 2.4; // ms; a stream that lives says something more often
+const HIDDEN = 4; // newer pages that a hidden one gives its connection up for: a browser has six for a node
+let source = null, cursor = 0, lastAt = Date.now(), heardAt = Date.now(), brokenAt = 0, tries = 0, resting = false;
 
-function line(text, action) {
+let lineTimer = 0;
+function line(text, action, ms) {
   const el = $("#link");
   if (!el) return;
+  clearTimeout(lineTimer);
   el.hidden = !text;
   el.textContent = text || "";
   if (action) el.append(" ", action);
+  if (ms) lineTimer = setTimeout(() => line(""), ms);
 }
 
-function connect() {
-  let url;
+function streamURL() {
   if (main) {
     cursor ||= main.dataset.index;
     const beside = list && getComputedStyle(list).display !== "none" && $(".side").offsetWidth > 0;
-    url = "/t/" + main.dataset.task + "/events?after=" + cursor + (beside ? "&list=1" : "");
-  } else if (list && !$(".gallery")) {
+    return "/t/" + main.dataset.task + "/events?after=" + cursor + (beside ? "&list=1" : "");
+  }
+  if (list && !$(".gallery")) {
     cursor ||= list.dataset.index;
-    url = "/events?after=" + cursor + (list.dataset.project ? "&project=" + list.dataset.project : "");
-  } else return;
+    return "/events?after=" + cursor + (list.dataset.project ? "&project=" + list.dataset.project : "");
+  }
+  return $("main[data-events]")?.dataset.events;
+}
+
+function connect() {
   source?.close();
+  source = null;
+  resting = false;
+  heardAt = Date.now();
+  const url = streamURL();
+  if (!url) return;
   source = new EventSource(url);
-  source.addEventListener("hello", (e) => {
+  const on = (name, act) => source.addEventListener(name, (e) => { heardAt = Date.now(); act(e); });
+  on("hello", (e) => {
     if (brokenAt && Date.now() - brokenAt > 3000) announce("Reconnected");
+    if (brokenAt) line("");
     brokenAt = 0; tries = 0; lastAt = Date.now();
-    line("");
-    if (e.data !== version) {
-      const again = make("a", { href: location.href, textContent: "Reload" });
-      line("samnode was updated.", again);
-    }
+    if (e.data !== about.version) line("samnode was updated.", make("a", { href: location.href, textContent: "Reload" }));
   });
-  source.addEventListener("patch", (e) => {
+  on("patch", (e) => {
     cursor = e.lastEventId || cursor;
     lastAt = Date.now();
     patch(e.data);
   });
+  on("nodes", (e) => around(JSON.parse(e.data)));
+  on("beat", () => {});
   source.onerror = () => {
     brokenAt ||= Date.now();
     if (source.readyState === EventSource.CLOSED) setTimeout(connect, Math.min(30000, 500 * 2 ** tries++));
+    check();
   };
+}
+
+function rest() {
+  source?.close();
+  source = null;
+  resting = true;
+  brokenAt = 0;
 }
 
 setInterval(() => {
   tick();
-  if (brokenAt && Date.now() - brokenAt >= 3000) line("Reconnecting… last item " + new Date(lastAt).toLocaleTimeString([], { hour12: false }));
+  if (brokenAt && Date.now() - brokenAt >= 3000) line("Reconnecting to " + about.node + "… last item " + new Date(lastAt).toLocaleTimeString([], { hour12: false }));
+  if (!resting && (brokenAt || (!document.hidden && Date.now() - heardAt > QUIET))) check();
 }, 1000);
 
-// Mobile data: a hidden page rests, and catches up by its cursor.
+// Mobile data: a hidden page rests, and catches up by its cursor. Elsewhere it
+// rests when the connections are needed by pages that were looked at since.
+const me = ulid(), newer = new Set();
+const tabs = "BroadcastChannel" in window ? new BroadcastChannel("samnode") : null;
+if (tabs) tabs.onmessage = (e) => {
+  newer.add(e.data);
+  if (document.hidden && newer.size >= HIDDEN && !resting) rest();
+};
 document.addEventListener("visibilitychange", () => {
-  if (!matchMedia("(pointer: coarse)").matches) return;
-  if (document.hidden) { source?.close(); source = null; }
-  else if (!source) connect();
+  if (document.hidden) { if (matchMedia("(pointer: coarse)").matches) rest(); return; }
+  newer.clear();
+  tabs?.postMessage(me);
+  if (resting) connect();
 });
+
+// --- the other nodes: a page whose node died goes on at one of them ---
+
+// Under "samnode open" the address stays: its proxy finds a node that lives.
+const stays = ["localhost", "127.0.0.1", "[::1]"].includes(location.hostname) && location.origin !== about.self;
+const reachable = about.others.split(" ").filter((url) => url && (location.protocol === "http:" || url.startsWith("https:")));
+let others = reachable, looking = false, moving = false;
+const pause = (ms) => new Promise((r) => setTimeout(r, ms));
+
+// around hears who answers now, and where a page of the proxy is.
+function around({ node, others: list }) {
+  others = list.filter((url) => reachable.includes(url)); // the page's policy names those alone
+  if (node === about.node) return;
+  about.node = node;
+  const name = $(".brand .node");
+  if (name) name.textContent = node;
+  line("Now on " + node + ". Nothing was missed.", null, 4000);
+}
+
+// answers asks a node how far its log is; -1: it does not answer. A page that
+// was opened by another name than the node's own may not read the answer, but
+// it learns that there is one.
+async function answers(base, mode = "cors") {
+  const stop = new AbortController(), timer = setTimeout(() => stop.abort(), 1500);
+  try {
+    const answer = await fetch(base + "/api/v1/version", { mode, cache: "no-store", credentials: base ? "omit" : "same-origin", signal: stop.signal });
+    if (answer.type === "opaque") return 0;
+    if (!answer.ok) return !base && answer.status < 500 ? 0 : -1;
+    return (await answer.json()).index || 0;
+  } catch {
+    return base && mode === "cors" && !stop.signal.aborted ? answers(base, "no-cors") : -1;
+  } finally { clearTimeout(timer); }
+}
+
+// check looks whether this node lives, twice, and goes where one does.
+async function check() {
+  if (looking || moving || stays) return;
+  looking = true;
+  try {
+    for (let n = 0; n < 2; n++) {
+      if (n) await pause(300);
+      if (await answers("") >= 0) {
+        const silent = Date.now() - heardAt > QUIET;
+        if (silent && source) connect(); else if (!source) heardAt = Date.now();
+        return;
+      }
+    }
+    brokenAt ||= Date.now();
+    const found = [];
+    await Promise.race([
+      Promise.all(others.map(async (url) => { const index = await answers(url); if (index >= 0) found.push({ url, index }); })),
+      (async () => { while (!found.length) await pause(50); await pause(150); })(), // who answers soon after is further, maybe
+    ]);
+    found.sort((a, b) => b.index - a.index);
+    if (found.length) move(found[0].url);
+  } finally { looking = false; }
+}
+
+const fieldsOf = "input:not([type=hidden], [type=password], [type=search]), textarea, select";
+
+// fields are the inputs of the page, under names that are the same elsewhere.
+function fields() {
+  const seen = {};
+  return $$(fieldsOf).filter((el) => el.name && el.form && el.dataset.submit === undefined).map((el) => {
+    let box = el.parentElement;
+    while (box && !idOf(box)) box = box.parentElement;
+    const key = [box ? idOf(box) : "", el.name, /radio|checkbox/.test(el.type) ? el.value : ""].join(" ");
+    seen[key] = (seen[key] || 0) + 1;
+    return [key + " " + seen[key], el];
+  });
+}
+
+const typed = (el) => /radio|checkbox/.test(el.type) ? el.checked !== el.defaultChecked
+  : el.matches("select") ? [...el.options].some((o) => o.selected !== o.defaultSelected) : el.value !== el.defaultValue;
+
+// place is what the reader looks at: an item and its distance from the top.
+function readingAt() {
+  if (!scroller) return { y: scrollY };
+  if (atEnd()) return {};
+  const edge = scroller.getBoundingClientRect().top;
+  const item = $$(".item", stream).find((el) => el.offsetParent && el.getBoundingClientRect().bottom > edge);
+  return item ? { item: item.id, top: item.getBoundingClientRect().top - edge } : {};
+}
+
+// move goes on at another node. What was typed, what is not sent yet and where
+// the reader is go along behind the #, which no server sees; the referrer tells
+// the other node that this page is one of the mesh's own.
+function move(to) {
+  moving = true;
+  const at = { hash: location.hash, reading: readingAt(), side: $(".side")?.scrollTop, says: [...unsaid.values()], posts: [...unsent.values()],
+    fields: fields().filter(([, el]) => typed(el)).map(([key, el]) => [key, /radio|checkbox/.test(el.type) ? el.checked : el.value]) };
+  const url = new URL(location.pathname + location.search, to);
+  if (Number(cursor)) url.searchParams.set("after", cursor);
+  url.hash = "moved=" + encodeURIComponent(JSON.stringify(at));
+  document.head.append(make("meta", { name: "referrer", content: "origin" }));
+  location.replace(url);
+}
+
+// arrive takes up what a page brought along from a node that died.
+async function arrive() {
+  const here = new URL(location.href), text = here.hash.startsWith("#moved=") && here.hash.slice(7);
+  if (!text && !here.searchParams.has("after")) return;
+  let at = null;
+  try { at = text && JSON.parse(decodeURIComponent(text)); } catch { /* cut by whoever passed it on */ }
+  here.searchParams.delete("after");
+  here.hash = about.moved && at?.hash || "";
+  history.replaceState(null, "", here);
+  if (!at) return;
+  if (!about.moved) { strangers(at); return; }
+  const values = new Map(at.fields);
+  line("Now on " + about.node + ". Nothing was missed.", null, 4000);
+  announce("Now on " + about.node);
+  for (const [key, el] of fields()) {
+    if (!values.has(key)) continue;
+    if (/radio|checkbox/.test(el.type)) el.checked = values.get(key); else el.value = values.get(key);
+    if (el.matches("textarea[data-grow]")) { grow(el); draft(el); }
+    const fold = el.closest("details:not([open])");
+    if (fold) { fold.open = true; fold.dataset.touched = ""; }
+  }
+  for (const { id, text, steer } of at.says || []) say($("#composer"), text, steer, id);
+  for (const { id, url, body } of at.posts || []) deliver(id, url, body);
+  if ($(".side") && at.side) $(".side").scrollTop = at.side;
+  await readAt(at.reading || {});
+}
+
+// strangers says that a text came with a link: anybody can write one.
+function strangers(at) {
+  const box = $("#composer textarea, .new textarea");
+  let texts = [];
+  try { texts = at.fields.filter(([key]) => / text /.test(key)).map(([, value]) => String(value)).concat(at.says.map((one) => String(one.text))); } catch { /* not written by move */ }
+  if (!box || !texts.length) return;
+  box.value = texts.join("\n\n");
+  box.before(make("p", { className: "note needs", textContent: "This text came from a link. Read it before you send it." }));
+  grow(box);
+}
+
+async function readAt({ item, top, y }) {
+  if (y) scrollTo(0, y);
+  if (!item || !scroller) return;
+  for (let n = 0; n < 40 && !document.getElementById(item) && $("#earlier"); n++) await loadEarlier();
+  const el = document.getElementById(item), seen = el?.closest(".run:not([open])") || el;
+  if (seen) scroller.scrollTop += seen.getBoundingClientRect().top - scroller.getBoundingClientRect().top - top;
+}
 
 // --- sending ---
 
-async function post(form, extra, submitter) {
+// What no node has answered yet goes along when the page moves: sent again
+// under its id it changes nothing twice.
+const unsaid = new Map(), unsent = new Map();
+
+function formBody(form, extra, submitter) {
   const body = new URLSearchParams(new FormData(form));
   if (submitter?.name) body.set(submitter.name, submitter.value);
-  for (const [k, v] of Object.entries(extra || {})) body.set(k, v);
-  const answer = await fetch(form.getAttribute("action") || location.href, { method: "POST", body, headers: { "X-Samnode": "1" }, redirect: "follow" });
+  for (const [k, v] of Object.entries(extra)) body.set(k, v);
+  return body.toString();
+}
+
+async function post(url, body) {
+  const headers = { "X-Samnode": "1", "Content-Type": "application/x-www-form-urlencoded" };
+  const answer = await fetch(url, { method: "POST", body, headers, redirect: "follow" });
   if (!answer.ok) throw Object.assign(new Error((await answer.text()).trim().slice(0, 400) || "HTTP " + answer.status), { status: answer.status });
   return answer;
 }
@@ -404,21 +589,34 @@ function bubble(id, text) {
   return el;
 }
 
+// deliver posts a body until a node answers.
+async function deliver(id, url, body) {
+  unsent.set(id, { id, url, body });
+  busy(true);
+  try { await persist(() => post(url, body)); return true; } catch (err) { toast(err.message, true); } finally {
+    busy(false);
+    if (!moving) unsent.delete(id);
+  }
+}
+
 async function say(form, text, steer, id = ulid()) {
+  if (!form || typeof text !== "string") return;
+  unsaid.set(id, { id, text, steer });
   document.getElementById("m-" + id)?.remove();
   const el = bubble(id, text);
   stream.append(el);
   scroller.scrollTop = 0;
   try {
-    await persist(() => post(form, { id, text, ...(steer ? { steer: "1" } : {}) }));
+    await persist(() => post(form.getAttribute("action"), formBody(form, { id, text, ...(steer ? { steer: "1" } : {}) })));
+    unsaid.delete(id);
   } catch (err) {
-    if (document.getElementById("m-" + id) !== el || !el.matches(".sending")) return; // it arrived after all
+    if (document.getElementById("m-" + id) !== el || !el.matches(".sending")) { unsaid.delete(id); return; } // it arrived after all
     el.className = "item k-user unsent";
     $(".state", el).textContent = "not sent: " + err.message;
     const again = make("button", { type: "button", textContent: "Retry" });
     const drop = make("button", { type: "button", className: "quiet", textContent: "Dismiss" });
     again.onclick = () => say(form, text, steer, id);
-    drop.onclick = () => el.remove();
+    drop.onclick = () => { unsaid.delete(id); el.remove(); };
     $(".bubble", el).append(make("div", { className: "under" }, again, drop));
     announce("Not sent");
   }
@@ -446,20 +644,21 @@ document.addEventListener("submit", async (e) => {
   }
   if (form.dataset.live !== undefined) {
     e.preventDefault();
-    const id = ulid(), off = $$("button", form);
+    const id = ulid(), off = $$("button", form), data = formBody(form, { id }, button);
     off.forEach((b) => { b.disabled = true; });
-    busy(true);
-    try {
-      await persist(() => post(form, { id }, button));
-      const open = form.closest(".queued details");
-      if (open) open.open = false;
-    } catch (err) { toast(err.message, true); }
-    busy(false);
+    const open = await deliver(id, form.getAttribute("action"), data) && form.closest(".queued details");
+    if (open) open.open = false;
     off.forEach((b) => { b.disabled = false; });
     return;
   }
+  if (brokenAt && !stays && others.length && form.getAttribute("method") === "post") {
+    e.preventDefault();
+    toast(about.node + " does not answer. What you typed is kept: send it when the page is on another node.", true);
+    check();
+    return;
+  }
   if (form.dataset.once !== undefined) {
-    store.set("draft." + (form.elements.text?.dataset.draft || ""), "");
+    store.set("once", JSON.stringify([form.elements.text?.dataset.draft || "", location.pathname]));
     busy(true);
   }
 });
@@ -492,6 +691,13 @@ function draft(box) {
   if (box.dataset.draft) store.set("draft." + box.dataset.draft, box.value);
 }
 
+// A draft is done with once its form has led to another page.
+try {
+  const [name, from] = JSON.parse(store.get("once") || "[]");
+  if (from && from !== location.pathname) store.set("draft." + name, "");
+  if (from) store.set("once", "");
+} catch { /* not ours */ }
+
 for (const box of $$("textarea[data-grow]")) {
   const kept = box.dataset.draft && store.get("draft." + box.dataset.draft);
   if (kept && !box.value) box.value = kept;
@@ -506,6 +712,16 @@ document.addEventListener("input", (e) => {
 
 // --- clicks ---
 
+async function copyText(text) {
+  try { await navigator.clipboard.writeText(text); return true; } catch { /* plain HTTP has no clipboard: the old way */ }
+  const box = make("textarea", { value: text, readOnly: true, className: "sr" });
+  document.body.append(box);
+  box.select();
+  const done = document.execCommand("copy");
+  box.remove();
+  return done;
+}
+
 document.addEventListener("click", async (e) => {
   const el = e.target;
   const summary = el.closest("summary");
@@ -514,7 +730,7 @@ document.addEventListener("click", async (e) => {
   const copy = el.closest("[data-copy], .copy");
   if (copy) {
     const text = copy.dataset.copy ?? $("code", copy.closest(".code")).textContent;
-    try { await navigator.clipboard.writeText(text); toast("Copied"); } catch { toast("This browser does not allow copying here.", true); }
+    await copyText(text) ? toast("Copied") : toast("This browser does not allow copying here.", true);
   }
   const act = el.closest("[data-do]")?.dataset.do;
   if (act === "palette") openPalette();
@@ -582,7 +798,7 @@ scroller?.addEventListener("scroll", () => {
 let chord = "", chordAt = 0, rejectAt = 0;
 const go = (url) => { location.href = url; };
 const views = { c: "", d: "/diff", f: "/files", t: "/terminal", p: "/ports", l: "/log" };
-const places = { t: "/", p: "/projects", s: "/settings", n: "/?f=s:needs" };
+const places = { t: "/", p: "/projects", m: "/nodes", s: "/settings", n: "/?f=s:needs" };
 
 function step(by) {
   const inList = !main || document.activeElement?.closest(".side");
@@ -726,7 +942,7 @@ async function openPalette() {
 const rowsOf = (root) => $$("#tasks .row", root).map((el) => ({ name: $(".name", el).textContent, note: $(".sr", el)?.textContent || "task", run: () => go(el.getAttribute("href")) }));
 
 function actions() {
-  const out = [["Tasks", "g t", "/"], ["Needs you", "g n", "/?f=s:needs"], ["Projects", "g p", "/projects"], ["New project", "", "/projects/new"], ["Settings", "g s", "/settings"]]
+  const out = [["Tasks", "g t", "/"], ["Needs you", "g n", "/?f=s:needs"], ["Projects", "g p", "/projects"], ["New project", "", "/projects/new"], ["Nodes", "g m", "/nodes"], ["Settings", "g s", "/settings"]]
     .map(([name, note, url]) => ({ name, note, run: () => go(url) }));
   if (main) {
     for (const tab of $$(".tabs a")) out.unshift({ name: tab.textContent.trim(), note: "v " + (Object.keys(views).find((k) => tab.getAttribute("href").endsWith(views[k] || main.dataset.task)) || ""), run: () => go(tab.getAttribute("href")) });
@@ -891,5 +1107,7 @@ title();
 fromHash();
 if (stream) { foldRuns(); watchTop(); watchAsks(); }
 connect();
+tabs?.postMessage(me);
+arrive();
 if (term) startTerminal().catch((err) => toast("The terminal did not start: " + err.message, true));
 })();

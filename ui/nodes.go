@@ -1,0 +1,284 @@
+package ui
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/a-h/templ"
+
+	"github.com/samnode/samnode/chat"
+	"github.com/samnode/samnode/ui/api"
+)
+
+func (s *Server) nodes(w http.ResponseWriter, r *http.Request) error {
+	return s.showNodes(w, r, nil, nil)
+}
+
+func (s *Server) nodesFrame(r *http.Request, title string) frame {
+	f := s.frame(r, title)
+	f.Nav, f.Extra = "nodes", []string{s.assets.url("nodes.css")}
+	return f
+}
+
+// showNodes renders the page of all nodes: after an invitation was made with
+// it, after a refusal with the reason and what was chosen.
+func (s *Server) showNodes(w http.ResponseWriter, r *http.Request, alert *problem, fill func(*nodesView)) error {
+	f := s.nodesFrame(r, "Nodes")
+	f.Alert = alert
+	owner := callerOf(r).may(Owner)
+	v := s.nodesView(s.around(r.Context()), owner)
+	v.Form = inviteForm{ID: newID(), Valid: api.DefaultValid.String()}
+	if s.Mesh == nil {
+		v.Problem = "This node works alone: it is in no mesh that could be shown."
+	}
+	if v.CanInvite {
+		list, err := s.Invitations.Invitations(r.Context())
+		if err != nil {
+			return fmt.Errorf("reading invitations: %w", err)
+		}
+		v.Invitations = invitationViews(list, s.Room.Now())
+	}
+	if fill != nil {
+		fill(&v)
+	}
+	status := http.StatusOK
+	if alert != nil {
+		status = alert.Status
+	}
+	render(w, r, status, nodesPage(f, v))
+	return nil
+}
+
+// findNode asks a node about itself. One that does not answer is shown as the
+// mesh knows it, with the reason.
+func (s *Server) findNode(ctx context.Context, name string) (d api.NodeDetail, asleep string, err error) {
+	if s.Mesh == nil {
+		return d, "", errNoPart
+	}
+	d, err = s.Mesh.Node(ctx, name)
+	if err == nil || errors.Is(err, chat.ErrNotFound) {
+		return d, "", err
+	}
+	nodes := s.around(ctx).Nodes
+	i := slices.IndexFunc(nodes, func(n api.Node) bool { return n.Name == name })
+	if i < 0 {
+		return d, "", err
+	}
+	s.Logger.Info("asking a node about itself", "node", name, "err", err)
+	return api.NodeDetail{Node: nodes[i]}, name + " does not answer. This is what the mesh knew last.", nil
+}
+
+func (s *Server) node(w http.ResponseWriter, r *http.Request) error {
+	d, asleep, err := s.findNode(r.Context(), r.PathValue("node"))
+	if err != nil {
+		return fmt.Errorf("reading node: %w", err)
+	}
+	f := s.nodesFrame(r, d.Name)
+	v := s.nodeDetail(d, s.around(r.Context()))
+	v.Asleep, v.Node.CanChange = asleep, callerOf(r).may(Owner) && s.NodeKeeper != nil
+	render(w, r, http.StatusOK, nodePage(f, v))
+	return nil
+}
+
+func (s *Server) nodeDrain(w http.ResponseWriter, r *http.Request) error {
+	if s.NodeKeeper == nil {
+		return errNoPart
+	}
+	err := s.NodeKeeper.Drain(r.Context(), callerOf(r).author(), r.PathValue("node"), r.PostFormValue("on") != "")
+	s.lookout.forget()
+	if err == nil {
+		return s.did(w, r, "/nodes")
+	}
+	if scripted(r) {
+		return err
+	}
+	p := s.problem(r, err)
+	return s.showNodes(w, r, &p, nil)
+}
+
+// removal is the page that says what removing a node means.
+type removal struct {
+	Name    string
+	Effects []string
+	Tasks   []link
+}
+
+func (s *Server) nodeRemoveForm(w http.ResponseWriter, r *http.Request) error {
+	return s.showRemoval(w, r, nil)
+}
+
+func (s *Server) showRemoval(w http.ResponseWriter, r *http.Request, alert *problem) error {
+	if s.Mesh == nil || s.NodeKeeper == nil {
+		return errNoPart
+	}
+	name := r.PathValue("node")
+	a := s.around(r.Context())
+	i := slices.IndexFunc(a.Nodes, func(n api.Node) bool { return n.Name == name })
+	if i < 0 {
+		return fmt.Errorf("%w: there is no node %.60q in the mesh", chat.ErrNotFound, name)
+	}
+	f := s.nodesFrame(r, "Remove "+name)
+	f.Alert = alert
+	v := removal{Name: name, Effects: effects(a.Nodes[i], a)}
+	for _, l := range a.Nodes[i].Leases {
+		v.Tasks = append(v.Tasks, link{Name: s.titleOf(l.Task), URL: "/t/" + string(l.Task)})
+	}
+	status := http.StatusOK
+	if alert != nil {
+		status = alert.Status
+	}
+	render(w, r, status, removalPage(f, v))
+	return nil
+}
+
+func (s *Server) nodeRemove(w http.ResponseWriter, r *http.Request) error {
+	if s.NodeKeeper == nil {
+		return errNoPart
+	}
+	err := s.NodeKeeper.Remove(r.Context(), callerOf(r).author(), r.PathValue("node"))
+	s.lookout.forget()
+	if err == nil || errors.Is(err, chat.ErrNotFound) { // the same form a second time
+		return s.did(w, r, "/nodes")
+	}
+	p := s.problem(r, err)
+	return s.showRemoval(w, r, &p)
+}
+
+// effects are the sentences of what happens when a node is removed.
+func effects(n api.Node, a around) []string {
+	out := []string{"It leaves the mesh for good. To come back it has to be invited anew.", "What is on its disk stays there."}
+	if len(n.Leases) > 0 {
+		out = append(out, "The tasks below lose their workspaces and are queued again. They go on elsewhere from their branches; what an agent did since its last turn ended stays on "+n.Name+".")
+	}
+	if n.Leader {
+		out = append(out, "It leads the mesh: another core node takes over first, and nobody can write for about a second.")
+	}
+	if n.Voter {
+		out = append(out, votersWithout(n, a.Nodes))
+	}
+	if n.Self {
+		out = append(out, "It serves this page: go on at another node.")
+	}
+	return out
+}
+
+// votersWithout says what the group is worth without one of its voters.
+func votersWithout(n api.Node, nodes []api.Node) string {
+	voters, spares := 0, 0
+	for _, other := range nodes {
+		switch {
+		case other.Name == n.Name || !other.Core:
+		case other.Voter:
+			voters++
+		case other.Online:
+			spares++
+		}
+	}
+	if spares > 0 {
+		return "It is a voter: a spare core node takes its place."
+	}
+	may := (voters - 1) / 2
+	switch {
+	case voters == 0:
+		return "It is the only voter, so removing it is refused: add another core node first."
+	case may == 0:
+		return "It is a voter: " + plural(voters, "voter") + " remain, and if one of them is lost the mesh is read-only."
+	}
+	return "It is a voter: " + plural(voters, "voter") + " remain, of which " + strconv.Itoa(may) + " may be lost."
+}
+
+// forget makes the next look a new one, after a change.
+func (l *lookout) forget() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.at = time.Time{}
+}
+
+const nodesEvery = 2 * time.Second // between two looks of an open page of nodes
+
+// nodesEvents streams the cards of the nodes that changed.
+func (s *Server) nodesEvents(w http.ResponseWriter, r *http.Request) error {
+	owner, names := callerOf(r).may(Owner), ""
+	return s.follow(w, r, func(ctx context.Context, e *events) error {
+		return e.look(ctx, func() ([]string, error) {
+			v := s.nodesView(s.around(ctx), owner)
+			out, err := e.render(ctx, region{"nodes-sum", nodesSummary(v)}, region{"advice", adviceView(v.Advice)})
+			if err != nil {
+				return nil, err
+			}
+			var cards []region
+			all := ""
+			for _, n := range v.Nodes {
+				cards, all = append(cards, region{n.DOM, nodeCardView(n)}), all+n.Name+" "
+			}
+			changed, err := e.render(ctx, cards...)
+			if err == nil && all != names { // a node came or went: the whole list
+				names = all
+				changed, err = e.render(ctx, region{"nodes", nodeList(v)})
+			}
+			return append(out, changed...), err
+		})
+	})
+}
+
+// nodeEvents streams one node's page.
+func (s *Server) nodeEvents(w http.ResponseWriter, r *http.Request) error {
+	name, may := r.PathValue("node"), callerOf(r).may(Owner) && s.NodeKeeper != nil
+	if _, _, err := s.findNode(r.Context(), name); err != nil {
+		return fmt.Errorf("reading node: %w", err)
+	}
+	return s.follow(w, r, func(ctx context.Context, e *events) error {
+		return e.look(ctx, func() ([]string, error) {
+			d, asleep, err := s.findNode(ctx, name)
+			if err != nil {
+				return nil, err
+			}
+			v := s.nodeDetail(d, s.around(ctx))
+			v.Asleep, v.Node.CanChange = asleep, may
+			return e.render(ctx, region{"node", nodeBody(v)})
+		})
+	})
+}
+
+// look sends what a look finds, again and again until it finds something or the
+// time for a beat has come.
+func (e *events) look(ctx context.Context, at func() ([]string, error)) error {
+	for {
+		lines, err := at()
+		if err != nil {
+			return err
+		}
+		if err := e.patch(e.after, lines...); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(nodesEvery):
+		}
+	}
+}
+
+// region is a part of a page with an id of its own.
+type region struct {
+	id   string
+	view templ.Component
+}
+
+// render are the regions that the browser does not have like this.
+func (e *events) render(ctx context.Context, regions ...region) ([]string, error) {
+	var out []string
+	for _, r := range regions {
+		p, err := newPiece(ctx, r.id, r.view)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, e.fresh(p)...)
+	}
+	return out, nil
+}
