@@ -153,10 +153,14 @@ func (n *run) deliver(ctx context.Context, turn chat.Turn) error {
 	if err != nil {
 		return fmt.Errorf("reading the prompt: %w", err)
 	}
+	text, err := n.prompt(ctx, m)
+	if err != nil {
+		return fmt.Errorf("reading what was said: %w", err)
+	}
 	if _, err := n.fence.pass(ctx); err != nil {
 		return err
 	}
-	if err := n.drv.Prompt(ctx, turn.ID, m.Text); err != nil {
+	if err := n.drv.Prompt(ctx, turn.ID, text); err != nil {
 		return fmt.Errorf("handing the prompt to the agent: %w", err)
 	}
 	for {

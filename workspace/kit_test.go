@@ -313,6 +313,11 @@ type member struct {
 // member makes a node and starts it.
 func (m *mesh) member(name string) *member {
 	m.t.Helper()
+	return m.memberWith(name, func(*Config) {})
+}
+
+func (m *mesh) memberWith(name string, change func(*Config)) *member {
+	m.t.Helper()
 	dir, err := os.MkdirTemp("", "sn")
 	if err != nil {
 		m.t.Fatal(err)
@@ -340,6 +345,7 @@ func (m *mesh) member(name string) *member {
 		Secret: func(context.Context, chat.ProjectID, string) (string, error) { return "", chat.ErrNotFound },
 		Logger: slog.New(slog.NewTextHandler(n.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
+	change(&n.config)
 	m.t.Cleanup(func() {
 		n.stop()
 		n.clean()
@@ -500,4 +506,10 @@ func (n *member) mirror() string {
 		n.t.Fatal(err)
 	}
 	return r.Path()
+}
+
+// push is a person's push to the base branch.
+func (m *mesh) push(files map[string]string) {
+	m.t.Helper()
+	gittest.Push(m.t, m.repo, "main", "more", files)
 }
