@@ -147,9 +147,6 @@ func importSnapshot(ctx context.Context, c *Config, s *stores, r io.Reader) erro
 	if err != nil {
 		return errors.Join(err, sink.Cancel())
 	}
-	if _, err := in.ReadByte(); !errors.Is(err, io.EOF) {
-		return errors.Join(errors.New("there is more behind the copy"), sink.Cancel())
-	}
 	return sink.Close()
 }
 

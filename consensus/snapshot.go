@@ -234,6 +234,9 @@ func checkSum(r *sumReader, head snapshotHead) error {
 	if binary.BigEndian.Uint64(b[:]) != want {
 		return errors.New("the snapshot is damaged: wrong checksum")
 	}
+	if _, err := r.ReadByte(); !errors.Is(err, io.EOF) {
+		return errors.Join(errors.New("the snapshot is damaged: there is more behind it"), err)
+	}
 	return nil
 }
 

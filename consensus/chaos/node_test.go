@@ -73,9 +73,11 @@ type life struct {
 	heart   atomic.Pointer[provision.Heart] // while this process leads
 	core    atomic.Int32                    // a worker: that it asks
 	running sync.WaitGroup
-	trapped string // dir of the image that a trap made
-	power   bool   // the trap was a power cut
-	left    *disk  // of that image
+	next    struct { // what the next process finds
+		dir   string
+		disk  *disk
+		shelf *shelf
+	}
 }
 
 // start starts a process.

@@ -291,12 +291,7 @@ func (l *life) ask(ctx context.Context, f func(context.Context, *life) error) er
 	for range l.w.names {
 		core := l.w.names[int(l.core.Load())%len(l.w.names)]
 		one, cancel := context.WithTimeout(ctx, 3*time.Second)
-		err = l.w.net.call(one, l.proc, core, func(ctx context.Context, there *life) error {
-			if there.log == nil {
-				return errNotMember
-			}
-			return f(ctx, there)
-		})
+		err = l.w.net.call(one, l.proc, core, f)
 		cancel()
 		if err == nil || isRefusal(err) || ctx.Err() != nil {
 			return err
@@ -329,10 +324,15 @@ func (l *life) leasesOf(ctx context.Context, node string, after uint64) ([]task,
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return nil, after, context.Cause(ctx)
+			if index == after {
+				return heldBy(tasks, node), index, nil // nothing new
+			}
+			return nil, after, errBehind
 		}
 	}
 }
+
+var errBehind = errors.New("this core node is behind another one")
 
 func (l *life) persistThere(ctx context.Context, o op) error {
 	return l.patiently(ctx, func(ctx context.Context) error {

@@ -1,0 +1,368 @@
+package chaos
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing/synctest"
+	"time"
+
+	"github.com/samnode/samnode/consensus"
+)
+
+// driver makes a plan's faults happen. It alone starts and stops processes.
+type driver struct {
+	*world
+	began  time.Time
+	agenda []due // by time
+	left   chan func()
+	load   *load
+}
+
+// due is something to do at a time.
+type due struct {
+	at time.Time
+	do func() error
+}
+
+func newDriver(w *world) *driver {
+	d := &driver{world: w, began: time.Now(), left: make(chan func(), 16)}
+	for _, f := range w.plan.faults {
+		d.at(f.at, func() error { return d.strike(f) })
+	}
+	return d
+}
+
+// at puts something on the agenda.
+func (d *driver) at(after time.Duration, do func() error) {
+	x := due{time.Now().Add(after), do}
+	i, _ := slices.BinarySearchFunc(d.agenda, x, func(a, b due) int { // behind what is due at the same time
+		if a.at.After(b.at) {
+			return 1
+		}
+		return -1
+	})
+	d.agenda = slices.Insert(d.agenda, i, x)
+}
+
+// drive runs the load and the faults, until the last one is over.
+func (d *driver) drive() {
+	d.load = newLoad(d.world)
+	d.load.start()
+	d.until(d.began.Add(d.plan.length))
+}
+
+// until does what is due until then, and looks after processes that end.
+func (d *driver) until(end time.Time) {
+	for {
+		next := end
+		if len(d.agenda) > 0 && d.agenda[0].at.Before(end) {
+			next = d.agenda[0].at
+		}
+		select {
+		case f := <-d.fell:
+			d.fallen(f)
+			continue
+		case do := <-d.left:
+			do()
+			continue
+		case <-time.After(time.Until(next)):
+		}
+		if next.Equal(end) && (len(d.agenda) == 0 || !d.agenda[0].at.Before(end)) {
+			return
+		}
+		do := d.agenda[0].do
+		d.agenda = d.agenda[1:]
+		if err := do(); err != nil {
+			d.broken("%v", err)
+		}
+	}
+}
+
+// fallen is the end of a process that nobody killed just now.
+func (d *driver) fallen(f fall) {
+	l := f.life
+	if l.n.now() != l {
+		return
+	}
+	synctest.Wait()
+	d.say("%s ended: %v", l.boot, f.why)
+	power := errors.Is(f.why, errPower)
+	switch {
+	case errors.Is(f.why, errTrap):
+	case errors.Is(f.why, consensus.ErrFull) && d.fills > 0:
+	case isRefusal(f.why) && l.n.away:
+	default:
+		d.broken("%s stopped by itself: %v", l.boot, f.why)
+	}
+	if l.next.dir == "" {
+		if err := l.keep(power); err != nil {
+			d.broken("%v", err)
+			return
+		}
+	}
+	l.stop(power)
+	d.bury(l)
+	if !l.n.away && !errors.Is(f.why, errTrap) {
+		d.at(time.Second, func() error { return d.restart(l.n) })
+	}
+}
+
+// restart starts a node that is down.
+func (d *driver) restart(n *node) error {
+	if n.now() != nil || n.away {
+		return nil
+	}
+	d.tally.restarts++
+	d.say("%s starts", n.name)
+	return n.start()
+}
+
+// target is the node that a fault strikes.
+func (d *driver) target(f fault) *node {
+	if f.node < 0 {
+		if n := d.leader(); n != nil {
+			return n
+		}
+		return d.nodes[d.names[f.peer]]
+	}
+	return d.nodes[d.names[f.node]]
+}
+
+// strike makes a fault happen, and puts its end on the agenda.
+func (d *driver) strike(f fault) error {
+	n := d.target(f)
+	l := n.now()
+	d.say("fault: %v: %s", f, n.name)
+	if l == nil && f.kind != blackout {
+		return nil // it is down already
+	}
+	d.tally.faults[f.kind]++
+	peer := d.names[f.peer]
+	if peer == n.name {
+		peer = d.names[(f.peer+1)%len(d.names)]
+	}
+	switch f.kind {
+	case kill, power:
+		d.at(f.last, func() error { return d.restart(n) })
+		return d.kill(l, f.kind == power)
+	case killSyncs, powerSyncs, killSends:
+		d.trap(l, f)
+	case blackout:
+		return d.blackout(f)
+	case pause:
+		l.proc.pause(true)
+		d.at(f.last, func() error { return d.resume(l) })
+	case cutOne:
+		d.cut(f.last, route{n.name, peer})
+	case cutTwo:
+		d.cut(f.last, route{n.name, peer}, route{peer, n.name})
+	case mute, deafen, isolate, split:
+		d.cut(f.last, d.routes(f, n.name)...)
+	case slow:
+		routes := d.routes(fault{kind: isolate}, n.name)
+		by := time.Duration(f.n) * time.Millisecond
+		d.net.slowDown(by, routes...)
+		d.at(f.last, func() error { d.net.slowDown(-by, routes...); return nil })
+	case drop:
+		d.net.drop(n.name, peer)
+	default:
+		d.order(f, n, l)
+	}
+	return nil
+}
+
+// order does what people and programs would do, in the background.
+func (d *driver) order(f fault, n *node, l *life) {
+	switch f.kind {
+	case transfer:
+		d.graves.Go(func() {
+			ctx, cancel := context.WithTimeout(l.proc.ctx, 10*time.Second)
+			defer cancel()
+			if err := l.log.Transfer(ctx); err != nil {
+				d.say("%s: transfer: %v", l.boot, err)
+			}
+		})
+	case usurp:
+		d.graves.Go(func() {
+			ctx, cancel := context.WithTimeout(l.proc.ctx, f.last)
+			defer cancel()
+			for range 5 {
+				if err := (&scheduler{l: l, silent: func() []string { return nil }}).decide(ctx); err != nil {
+					d.say("%s: scheduling without leading: %v", l.boot, err)
+				}
+			}
+		})
+	case leave:
+		d.leave(f, n)
+	case fill:
+		disk := n.disk
+		d.fills++
+		disk.fill(true)
+		d.at(min(f.last, 2*time.Second), func() error { n.disk.fill(false); disk.fill(false); return nil })
+	}
+}
+
+func (d *driver) resume(l *life) error {
+	l.proc.pause(false)
+	d.net.stir()
+	return nil
+}
+
+// cut breaks routes for a while.
+func (d *driver) cut(last time.Duration, routes ...route) {
+	d.net.cut(true, routes...)
+	d.at(last, func() error { d.net.cut(false, routes...); return nil })
+}
+
+// routes are those that a fault cuts. Workers are on the side of the first core
+// node.
+func (d *driver) routes(f fault, n string) []route {
+	all := slices.Concat(d.names, d.others)
+	side := func(name string) bool {
+		i := max(0, slices.Index(d.names, name))
+		return f.side&(1<<i) != 0
+	}
+	var out []route
+	for _, a := range all {
+		for _, b := range all {
+			switch {
+			case a == b:
+			case f.kind == mute && a == n, f.kind == deafen && b == n, f.kind == isolate && (a == n || b == n):
+				out = append(out, route{a, b})
+			case f.kind == split && side(a) != side(b):
+				out = append(out, route{a, b})
+			}
+		}
+	}
+	return out
+}
+
+var (
+	errTrap  = errors.New("a trap was set")
+	errPower = errors.New("a trap was set, and the power is off")
+)
+
+// trap has a process end at some moment of its own work.
+func (d *driver) trap(l *life, f fault) {
+	why := errTrap
+	if f.kind == powerSyncs {
+		why = errors.Join(errTrap, errPower)
+	}
+	d.graves.Add(1) // until it has sprung, or the process has ended otherwise
+	spring := func() {
+		if l.proc.dead() {
+			return
+		}
+		if f.kind != killSends {
+			if err := l.keep(f.kind == powerSyncs); err != nil {
+				d.broken("%v", err)
+			}
+		}
+		l.stop(f.kind == powerSyncs)
+		d.fell <- fall{l, why}
+	}
+	if f.kind == killSends {
+		l.proc.trap(f.n, spring)
+	} else {
+		l.n.disk.trap(f.n, spring)
+	}
+	d.graves.Done()
+	n := l.n
+	d.at(f.last, func() error { return d.restart(n) })
+}
+
+// blackout cuts the power of all core nodes.
+func (d *driver) blackout(f fault) error {
+	for i, name := range d.names {
+		n := d.nodes[name]
+		if l := n.now(); l != nil {
+			if err := d.kill(l, true); err != nil {
+				return err
+			}
+		}
+		d.at(f.last+time.Duration(i)*50*time.Millisecond, func() error { return d.restart(n) })
+	}
+	return nil
+}
+
+// leave takes a node out of the mesh for ever, and makes a new machine of it
+// that joins.
+func (d *driver) leave(f fault, n *node) {
+	if n.away {
+		return
+	}
+	n.away = true
+	d.graves.Go(func() {
+		ctx, cancel := context.WithTimeout(d.ctx, 30*time.Second)
+		defer cancel()
+		err := d.anywhere(ctx, n, func(l *life) error { return l.remove(ctx, n) })
+		d.left <- func() { d.gone(f, n, err) }
+	})
+}
+
+// anywhere has some other node do something, until it is done.
+func (d *driver) anywhere(ctx context.Context, but *node, f func(*life) error) error {
+	for i := 0; ; i++ {
+		n := d.nodes[d.names[i%len(d.names)]]
+		err := errNoLeader
+		if l := n.now(); l != nil && n != but && l.proc.serves(ctx) == nil {
+			err = f(l)
+		}
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		select {
+		case <-time.After(200 * time.Millisecond):
+		case <-ctx.Done():
+			return errors.Join(context.Cause(ctx), err)
+		}
+	}
+}
+
+// gone is what follows on the removal of a node. One that nobody knows the end
+// of stays what it was.
+func (d *driver) gone(f fault, n *node, err error) {
+	if err != nil {
+		d.say("removing %s: %v", n.name, err)
+		n.away = false
+		if n.now() == nil {
+			d.at(0, func() error { return d.restart(n) })
+		}
+		return
+	}
+	d.say("%s has left", n.name)
+	if l := n.now(); l != nil {
+		if err := d.kill(l, false); err != nil {
+			d.broken("%v", err)
+		}
+	}
+	if err := n.wipe(); err != nil {
+		d.broken("%v", err)
+		return
+	}
+	d.graves.Go(func() {
+		time.Sleep(f.last)
+		ctx, cancel := context.WithTimeout(d.ctx, time.Minute)
+		defer cancel()
+		invited := false
+		err := d.anywhere(ctx, n, func(l *life) error {
+			if !invited {
+				if err := l.invite(ctx, n); err != nil {
+					return err
+				}
+			}
+			invited = true
+			return l.admit(ctx, n)
+		})
+		d.left <- func() {
+			if err != nil {
+				d.broken("%s does not get in again: %v", n.name, err)
+				return
+			}
+			n.away = false
+			d.say("%s has joined anew", n.name)
+			d.at(0, func() error { return d.restart(n) })
+		}
+	})
+}
