@@ -18,6 +18,8 @@ func isAnswer(err error) bool {
 	return err == nil || slices.ContainsFunc(answers, func(a error) bool { return errors.Is(err, a) })
 }
 
+func isNil(err error) bool { return err == nil }
+
 // ask repeats a question to the mesh until it is answered or ctx ends: a mesh
 // without a leader is no reason to give a task up.
 func ask[T any](ctx context.Context, log *slog.Logger, doing string, question func() (T, error)) (T, error) {

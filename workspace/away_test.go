@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -204,10 +205,10 @@ func fakeRun(t *testing.T, do func(id string, op chat.Op) error) *run {
 func TestOutbox(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		away := true
-		var told []string
+		var told []string // read after synctest.Wait only
+		var here atomic.Bool
 		n := fakeRun(t, func(_ string, op chat.Op) error {
-			if away {
+			if !here.Load() {
 				return errAway
 			}
 			told = append(told, op.Note.Item.Text)
@@ -218,6 +219,7 @@ func TestOutbox(t *testing.T) {
 		for i := range 5 {
 			n.note(n.ctx, "warn", fmt.Sprint(i), "")
 		}
+		synctest.Wait()
 		if took := time.Since(began); took > 5*letterWait || len(told) != 0 {
 			t.Errorf("saying five things took %s with the mesh away", took)
 		}
@@ -230,7 +232,7 @@ func TestOutbox(t *testing.T) {
 		if waiting != maxLetters {
 			t.Errorf("%d letters wait, want at most %d", waiting, maxLetters)
 		}
-		away = false
+		here.Store(true)
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		if got := strings.Join(told[:5], ""); got != "01234" || len(told) != maxLetters {

@@ -1,9 +1,9 @@
 package workspace
 
 import (
+	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/samnode/samnode/chat"
 	"github.com/samnode/samnode/chat/chattest"
@@ -200,26 +200,34 @@ func TestLeaseEndedWhileAway(t *testing.T) {
 // take a lease that it holds for one that ended.
 func TestOldNewsIsNoEnd(t *testing.T) {
 	t.Parallel()
-	m := newMesh(t)
-	a := m.member("a")
-	id := m.task("echo it works; while [ ! -e /tmp/enough ]; do sleep 0.05; done; echo 1 > done.txt")
-	before := m.kit.Get(t, id)
-	m.place(id, a.name)
-	m.printed(id, "it works")
-	task := m.kit.Get(t, id)
-	a.stop()
-	a.board.set(func(b *board) { b.behind, b.frozen = true, map[chat.TaskID]chat.Task{id: before} })
-	a.start()
-	time.Sleep(300 * time.Millisecond)
-	if a.containers() != 1 {
-		t.Fatal("the workspace of a lease that this node holds was taken down")
-	}
-	a.board.set(func(b *board) { b.behind, b.frozen = false, nil })
-	if _, err := a.inside(task, "touch /tmp/enough"); err != nil {
-		t.Fatal(err)
-	}
-	task = m.idle(id)
-	if task.Workspace != 1 || task.Turns != 1 || m.git("show", task.Branch+":done.txt") != "1" {
-		t.Errorf("it went on as %+v", task)
+	for _, known := range []bool{true, false} {
+		t.Run(fmt.Sprintf("known %v", known), func(t *testing.T) {
+			t.Parallel()
+			m := newMesh(t)
+			a := m.member("a")
+			id := m.task("echo it works; while [ ! -e /tmp/enough ]; do sleep 0.05; done; echo 1 > done.txt")
+			var before chat.Task
+			if known {
+				before = m.kit.Get(t, id)
+			}
+			m.place(id, a.name)
+			m.printed(id, "it works")
+			task := m.kit.Get(t, id)
+			a.stop()
+			a.board.set(func(b *board) { b.behind, b.frozen = true, map[chat.TaskID]chat.Task{id: before} })
+			a.start()
+			a.eventually("it asked", func() bool { return a.runner.runs.get(id) == nil })
+			if a.containers() != 1 {
+				t.Fatal("the workspace of a lease that this node holds was taken down")
+			}
+			a.board.set(func(b *board) { b.behind, b.frozen = false, nil })
+			if _, err := a.inside(task, "touch /tmp/enough"); err != nil {
+				t.Fatal(err)
+			}
+			task = m.idle(id)
+			if task.Workspace != 1 || task.Turns != 1 || m.git("show", task.Branch+":done.txt") != "1" {
+				t.Errorf("it went on as %+v", task)
+			}
+		})
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -29,10 +30,10 @@ func TestFence(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		tenure := provision.NewTenure(30 * time.Second)
-		var asked []chat.Item
-		away := false
+		var asked []chat.Item // read after synctest.Wait only
+		var away atomic.Bool
 		n := fenced(t, tenure, func(op chat.Op) error {
-			if away {
+			if away.Load() {
 				return errAway
 			}
 			asked = append(asked, op.Note.Item)
@@ -43,19 +44,20 @@ func TestFence(t *testing.T) {
 		if err := n.stale(); !errors.Is(err, broker.ErrForNow) || !strings.Contains(err.Error(), "has not reached the mesh yet") {
 			t.Errorf("before the mesh was reached: %v", err)
 		}
-		away = true
+		away.Store(true)
 		tenure.Renewed(time.Now())
 		synctest.Wait()
 		if err := n.stale(); !errors.Is(err, broker.ErrForNow) || !strings.Contains(err.Error(), "asks whether") {
 			t.Errorf("before the lease was confirmed: %v", err)
 		}
-		away = false
+		away.Store(false)
 		time.Sleep(5 * time.Second)
 		tenure.Renewed(time.Now())
 		right, err := n.fence.pass(n.ctx)
 		if err != nil || n.stale() != nil || n.fence.lost(right) {
 			t.Errorf("confirmed: %v, %v", err, n.stale())
 		}
+		synctest.Wait()
 		if len(asked) != 1 || asked[0].Text != "" || asked[0].Kind != "" {
 			t.Errorf("the first question said %+v", asked)
 		}
@@ -82,6 +84,7 @@ func TestFence(t *testing.T) {
 		if err := <-passed; err != nil {
 			t.Errorf("waiting: %v", err)
 		}
+		synctest.Wait()
 		if len(asked) != 2 || !strings.Contains(asked[1].Text, "a was cut off from the mesh from ") || n.stale() != nil || !n.fence.lost(right) {
 			t.Errorf("back: %+v, %v", asked, n.stale())
 		}
@@ -95,15 +98,17 @@ func TestFenceOfALeaseThatEnded(t *testing.T) {
 	for _, end := range []error{chat.ErrStale, chat.ErrNotFound, chat.ErrRefused} {
 		synctest.Test(t, func(t *testing.T) {
 			tenure := provision.NewTenure(30 * time.Second)
-			var answer error
-			n := fenced(t, tenure, func(chat.Op) error { return answer })
+			var answer atomic.Pointer[error]
+			says := func(err error) { answer.Store(&err) }
+			says(nil)
+			n := fenced(t, tenure, func(chat.Op) error { return *answer.Load() })
 			go n.guard()
 			tenure.Renewed(time.Now())
 			if _, err := n.fence.pass(n.ctx); err != nil {
 				t.Fatal(err)
 			}
 			time.Sleep(time.Minute)
-			answer = errAway
+			says(errAway)
 			for range 100 {
 				tenure.Renewed(time.Now())
 				time.Sleep(time.Second)
@@ -111,7 +116,7 @@ func TestFenceOfALeaseThatEnded(t *testing.T) {
 					t.Fatal("it opened without an answer")
 				}
 			}
-			answer = end
+			says(end)
 			time.Sleep(10 * time.Second)
 			if err := n.stale(); err == nil || errors.Is(err, broker.ErrForNow) || !errors.Is(context.Cause(n.ctx), ErrLeaseLost) {
 				t.Errorf("the mesh said %v: %v, %v", end, err, context.Cause(n.ctx))

@@ -181,7 +181,7 @@ type board struct {
 	before func(op chat.Op) error                      // asked before each op
 	after  func(op chat.Op, index uint64) (lost error) // and after it was done: the answer is lost on the way
 	ids    map[string]string                           // command id → its op
-	frozen map[chat.TaskID]chat.Task                   // while behind
+	frozen map[chat.TaskID]chat.Task                   // while behind; without a state: never heard of
 }
 
 func (b *board) set(change func(*board)) {
@@ -252,6 +252,9 @@ func (b *board) Task(id string) (chat.Task, error) {
 	b.mu.Lock()
 	old, frozen := b.frozen[chat.TaskID(id)]
 	b.mu.Unlock()
+	if frozen && old.State == "" {
+		return old, chat.ErrNotFound
+	}
 	if frozen {
 		return old, nil
 	}

@@ -124,18 +124,16 @@ func (n *run) clear() {
 }
 
 func (n *run) clearOne(st docker.State) error {
-	n.name = st.Name
+	n.token, _ = strconv.ParseUint(st.Labels[docker.LabelToken], 10, 64) // an older samnode's has none: nothing is said
+	if ours, err := n.asksWhetherOurs(); ours || err != nil {
+		return err
+	}
 	number, err := strconv.Atoi(st.Labels[docker.LabelWorkspace])
 	if err != nil || strings.HasSuffix(st.Name, buildSuffix) || n.task.Project == "" {
 		return n.r.c.Engine.Remove(n.node, st.ID) // it has nothing of anybody's
 	}
-	n.number = number
-	n.token, _ = strconv.ParseUint(st.Labels[docker.LabelToken], 10, 64) // an older samnode's has none: nothing is said
-	n.dir = n.r.dir(chat.Task{ID: n.id, Workspace: number})
+	n.name, n.number, n.dir = st.Name, number, n.r.dir(chat.Task{ID: n.id, Workspace: number})
 	n.log = n.r.c.Logger.With("task", n.id, "workspace", number, "token", n.token)
-	if ours, err := n.asksWhetherOurs(); ours || err != nil {
-		return err
-	}
 	n.log.Info("the lease ended while this node was away", "container", st.Name)
 	if err := n.reach(st); err != nil {
 		n.log.Warn("the workspace of a lease that ended does not answer; its files stay on the volume as they are", "err", err)
@@ -145,16 +143,21 @@ func (n *run) clearOne(st docker.State) error {
 	return nil
 }
 
-// asksWhetherOurs asks the log: what this node knows of the mesh may be old.
+// asksWhetherOurs asks the log: what this node knew of the mesh at its start
+// may be old. Then it knows the task as it is.
 func (n *run) asksWhetherOurs() (bool, error) {
 	if n.token == 0 {
 		return false, nil
 	}
 	err := n.r.persist(n.node, n.log, chat.Op{Note: &chat.Note{Task: n.id, Token: n.token}})
-	if err != nil && !isAnswer(err) {
-		return false, err
+	if err == nil || !isAnswer(err) {
+		return err == nil, err
 	}
-	return err == nil, nil
+	t, err := ask(n.node, n.log, "reading the task of a container", func() (chat.Task, error) { return n.r.c.Board.Task(string(n.id)) })
+	if err == nil {
+		n.task = t
+	}
+	return false, context.Cause(n.node)
 }
 
 // reach finds the workspace's shim, in a container that may have been stopped.
@@ -170,11 +173,11 @@ func (n *run) reach(st docker.State) error {
 	if err != nil {
 		return err
 	}
-	n.found(c)
 	if err := n.lookSpace(ctx); err != nil {
 		return err
 	}
 	n.hasWorkingCopy()
+	n.found(c)
 	return nil
 }
 

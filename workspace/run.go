@@ -107,7 +107,7 @@ func (r *Runner) newRun(ctx context.Context, t chat.Task, token uint64) *run {
 }
 
 // tell hands the newest state to main, and ends the run when the lease is not
-// its own any more. Runner and main tell, each at its own time: what is older
+// its own any more. One that clears up only remembers it. Runner and main tell, each at its own time: what is older
 // than what was told is dropped, and nobody ever waits here.
 func (n *run) tell(t chat.Task) {
 	n.mu.Lock()
@@ -116,6 +116,9 @@ func (n *run) tell(t chat.Task) {
 		return
 	}
 	n.latest = t
+	if len(n.boxes) > 0 {
+		return
+	}
 	if t.Lease == nil || t.Lease.Token != n.token {
 		n.cancel(ErrLeaseLost)
 		return

@@ -83,7 +83,7 @@ func (r *Runner) supervise(ctx context.Context, g *errgroup.Group, done chan *ru
 	g.Go(func() error {
 		var after uint64
 		for {
-			tasks, err := ask(ctx, r.c.Logger, "watching the tasks", func() (list []chat.Task, err error) {
+			tasks, err := repeat(ctx, r.c.Logger, "watching the tasks", isNil, func() ([]chat.Task, error) {
 				list, index, err := r.c.Board.TasksSince(ctx, after)
 				if err == nil {
 					after = index

@@ -6,6 +6,11 @@
 // do not hold too: the node can be killed at any moment, and the next run
 // under the same lease attaches and goes on from the last record that is in
 // the log.
+//
+// The mesh may be away: what a run has to tell it waits, and nothing fails for
+// it. A node that is away for longer than its tenure lets nothing out of its
+// workspaces, until the log has confirmed each lease again. Where a lease has
+// ended, what the task's branch lacks is committed on the volume and said.
 package workspace
 
 import (
