@@ -231,3 +231,35 @@ func TestOldNewsIsNoEnd(t *testing.T) {
 		})
 	}
 }
+
+// TestModelWhileCutOff: no model call leaves a node that is cut off. The agent
+// tries again by itself, and its turn ends as if nothing had happened.
+func TestModelWhileCutOff(t *testing.T) {
+	t.Parallel()
+	m := newMesh(t)
+	api, change := claude(t)
+	a := m.memberWith("a", change)
+	id := m.claudeTask(`SCENARIO=bash N=2 CMD="echo it works; touch /tmp/begun; while [ ! -e /tmp/enough ]; do sleep 0.05; done; echo 1 >> runs.txt"`)
+	m.place(id, a.name)
+	task := m.until(id, "working", func(t chat.Task) bool { return t.State == chat.Working })
+	a.eventually("the tool runs", func() bool { _, err := a.inside(task, "test -e /tmp/begun"); return err == nil })
+	a.lose()
+	calls := len(api.Requests())
+	if _, err := a.inside(task, "touch /tmp/enough"); err != nil {
+		t.Fatal(err)
+	}
+	a.eventually("a call was refused", func() bool { return strings.Contains(a.log.String(), `msg="model call refused"`) })
+	if n := len(api.Requests()); n != calls {
+		t.Errorf("%d calls left a node that is cut off", n-calls)
+	}
+	a.hold()
+	task = m.idle(id)
+	if task.Turns != 1 || task.Turn.Stop != "end_turn" || m.git("show", task.Branch+":runs.txt") != "1\n1" {
+		t.Errorf("the turn ended as %+v, the branch has %q", task.Turn, m.git("show", task.Branch+":runs.txt"))
+	}
+	for _, s := range m.said(id) {
+		if strings.HasPrefix(s, "error") {
+			t.Errorf("the chat says %s", s)
+		}
+	}
+}

@@ -42,11 +42,10 @@ func TestPrimer(t *testing.T) {
 	}
 }
 
-// TestAgentOfAnotherNode: a task of an agent with a model goes to another node.
-// Its session is not there, so the new one is told what was said, once.
-func TestAgentOfAnotherNode(t *testing.T) {
-	t.Parallel()
-	m := newMesh(t)
+// claude changes a node's configuration so that the real agent talks to a
+// scripted model; the test is skipped where the agent is not installed.
+func claude(t *testing.T) (*modeltest.Server, func(*Config)) {
+	t.Helper()
 	dir := os.Getenv("SAMNODE_AGENTS")
 	if cache, err := os.UserCacheDir(); dir == "" && err == nil {
 		dir = filepath.Join(cache, "samnode", "agents")
@@ -55,7 +54,7 @@ func TestAgentOfAnotherNode(t *testing.T) {
 		t.Skipf("SKIPPED: %v (scripts/setup installs it)", err)
 	}
 	api := modeltest.New(t)
-	change := func(c *Config) {
+	return api, func(c *Config) {
 		c.Agents, c.Upstream = dir, map[string]string{"anthropic": api.URL}
 		c.Secret = func(_ context.Context, _ chat.ProjectID, name string) (string, error) {
 			if name == "ANTHROPIC_API_KEY" {
@@ -64,9 +63,24 @@ func TestAgentOfAnotherNode(t *testing.T) {
 			return "", chat.ErrNotFound
 		}
 	}
-	a, b := m.memberWith("a", change), m.memberWith("b", change)
+}
+
+// claudeTask makes a task for it.
+func (m *mesh) claudeTask(text string) chat.TaskID {
+	m.t.Helper()
 	id := chat.TaskID(chat.NewID())
-	m.kit.Must(t, chattest.Ana, chat.Op{TaskCreate: &chat.TaskCreate{ID: id, Project: "app", Agent: "claude", Message: chat.NewID(), Text: `SCENARIO=edit FILE=one.txt TEXT="by the first"`}})
+	m.kit.Must(m.t, chattest.Ana, chat.Op{TaskCreate: &chat.TaskCreate{ID: id, Project: "app", Agent: "claude", Message: chat.NewID(), Text: text}})
+	return id
+}
+
+// TestAgentOfAnotherNode: a task of an agent with a model goes to another node.
+// Its session is not there, so the new one is told what was said, once.
+func TestAgentOfAnotherNode(t *testing.T) {
+	t.Parallel()
+	m := newMesh(t)
+	api, change := claude(t)
+	a, b := m.memberWith("a", change), m.memberWith("b", change)
+	id := m.claudeTask(`SCENARIO=edit FILE=one.txt TEXT="by the first"`)
 	token := m.place(id, a.name)
 	m.idle(id)
 	a.lose()
