@@ -236,6 +236,13 @@ func (g *Gate) track(c net.Conn) (*tracked, error) {
 	return t, nil
 }
 
+// Open is how many connections there are.
+func (g *Gate) Open() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.open)
+}
+
 // Close ends every listener and every connection of the node.
 func (g *Gate) Close() error {
 	g.mu.Lock()

@@ -87,7 +87,7 @@ func StartControl(ctx context.Context, c ControlConfig) (_ *ControlServer, err e
 	}
 	s.http = httptest.NewUnstartedServer(s.clock(s.srv))
 	s.http.Listener.Close()
-	s.http.Listener = l
+	s.http.Listener = &cutter{Listener: l, open: make(map[net.Conn]bool)}
 	s.http.Start()
 	s.srv.HTTPTestServer = s.http
 	s.URL = s.http.URL
@@ -112,16 +112,13 @@ func (s *ControlServer) clock(next http.Handler) http.Handler {
 
 // Close ends the server and the relay. What runs on the tailnet goes on.
 func (s *ControlServer) Close() {
-	s.http.CloseClientConnections()
+	s.Leave()
 	s.http.Close()
 	s.tb.cleanup()
 }
 
 // Leave ends the server, as an outage does. The relay goes on.
-func (s *ControlServer) Leave() {
-	s.http.CloseClientConnections()
-	s.http.Listener.Close()
-}
+func (s *ControlServer) Leave() { s.http.Listener.(*cutter).cut() }
 
 // Key is the key that every new device has to come with from now on; empty:
 // none. Nodes that were let in come back with theirs only.
@@ -141,7 +138,12 @@ func (s *ControlServer) Bare(hostname string) {
 }
 
 // Expire ends the keys of all devices.
-func (s *ControlServer) Expire() { s.srv.SetExpireAllNodes(true) }
+func (s *ControlServer) Expire() {
+	for _, n := range s.srv.AllNodes() {
+		n.KeyExpiry = time.Now().Add(-time.Minute)
+		s.srv.UpdateNode(n)
+	}
+}
 
 // Grant gives everybody roles everywhere: JSON values of a capability.
 func (s *ControlServer) Grant(capability string, values ...string) {
@@ -223,4 +225,33 @@ func (o *outside) cleanup() {
 		f()
 	}
 	o.cleanups = nil
+}
+
+// cutter is a listener that can end with all its connections. An HTTP server
+// forgets those of devices, which speak another protocol on them.
+type cutter struct {
+	net.Listener
+	mu   sync.Mutex
+	open map[net.Conn]bool
+}
+
+// Accept implements net.Listener.
+func (c *cutter) Accept() (net.Conn, error) {
+	conn, err := c.Listener.Accept()
+	if err == nil {
+		c.mu.Lock()
+		c.open[conn] = true
+		c.mu.Unlock()
+	}
+	return conn, err
+}
+
+func (c *cutter) cut() {
+	c.Listener.Close()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for conn := range c.open {
+		conn.Close()
+	}
+	clear(c.open)
 }

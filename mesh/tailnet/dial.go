@@ -58,7 +58,20 @@ func (n *Node) dial(ctx context.Context, to string, s mesh.Service) (net.Conn, e
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s does not answer: %w", mesh.ErrUnreachable, shortName(p), err)
 	}
+	// For what the tailnet does not have, it asks the host's network, where the
+	// address may be anybody's.
+	if from, _, err := ends(c); err != nil || from != p.TailscaleIPs[0] || !n.isOwn(c.LocalAddr()) {
+		return nil, errors.Join(fmt.Errorf("%w: %s left the tailnet", mesh.ErrUnreachable, shortName(p)), err, c.Close())
+	}
 	return n.gate.Track(c)
+}
+
+// isOwn says whether an address of a connection is this node's on the tailnet.
+func (n *Node) isOwn(a net.Addr) bool {
+	local, err := netip.ParseAddrPort(a.String())
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return err == nil && slices.Contains(n.self.TailscaleIPs, local.Addr().Unmap())
 }
 
 // peer finds a node by its address, whatever its name and IPs are by now.

@@ -48,9 +48,8 @@ const (
 )
 
 const (
-	upTimeout    = 2 * time.Minute // where the caller sets none
-	dialTimeout  = 10 * time.Second
-	closeTimeout = 10 * time.Second
+	upTimeout   = 2 * time.Minute // where the caller sets none
+	dialTimeout = 10 * time.Second
 )
 
 // Config is what a node on a tailnet needs.
@@ -344,39 +343,6 @@ func (n *Node) listenMore(listen func(string, mesh.Identify) error) error {
 	conf := &tls.Config{GetCertificate: n.lc.GetCertificate, NextProtos: []string{"h2", "http/1.1"}}
 	wrap := func(c net.Conn) net.Conn { return tls.Server(c, conf) }
 	return listen(":"+strconv.Itoa(portHTTPS), n.identify(mesh.Pages, wrap))
-}
-
-// Close ends every connection, and then the node's stay on the tailnet. It
-// remains one of its devices, unless it is ephemeral.
-func (n *Node) Close() error {
-	n.cancel()
-	// Ours first: the network stack waits for ever to close more than 512 at once.
-	err := n.gate.Close()
-	n.tasks.Wait()
-	if n.lc == nil {
-		return err
-	}
-	closed := make(chan error, 1)
-	go func() { closed <- n.srv.Close() }()
-	select {
-	case e := <-closed:
-		if !errors.Is(e, net.ErrClosed) {
-			err = errors.Join(err, e)
-		}
-	case <-time.After(closeTimeout):
-		err = errors.Join(err, errors.New("leaving the tailnet: the network stack did not end; it ends with the process"))
-	}
-	return err
-}
-
-// Logout gives the node's place on the tailnet up, and closes the node. Its Dir
-// is of no use afterwards.
-func (n *Node) Logout(ctx context.Context) error {
-	err := n.lc.Logout(ctx)
-	if err != nil {
-		err = fmt.Errorf("logging out of the tailnet: %w", err)
-	}
-	return errors.Join(err, n.Close())
 }
 
 // addr is a place on the tailnet as a net.Addr.

@@ -137,7 +137,7 @@ func (n *Node) explain(text string) error {
 	has := func(words ...string) bool {
 		return !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(low, w) })
 	}
-	key := has("authkey") || has("auth key") || has("auth-key") || has("preauth")
+	key := has("authkey") || has("auth key") || has("auth-key") || has("preauth") || has("invalid key")
 	switch {
 	case has("requested tags"), has("tag", "not permitted"), has("tag", "not owned"):
 		return fmt.Errorf("%w: the control server does not give it %s (%s); a key with the tag needs no request for it", ErrTag, n.c.Tag, text)
