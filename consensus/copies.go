@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/hashicorp/raft"
 )
@@ -26,8 +27,8 @@ type snapshotStore struct {
 	making chan struct{} // full while a copy is made: one at a time
 
 	mu      sync.Mutex
-	current *wholeCopy // that somebody reads; nil: nobody does
-	keep    uint64     // the log is kept from here on for a copy; 0: none is made or read
+	current *wholeCopy // that somebody reads, or did just now
+	keep    uint64     // the log is kept from here on for a copy; 0: there is none
 	mine    string     // id of the snapshot that this node was sent last
 }
 
@@ -138,9 +139,14 @@ type wholeCopy struct {
 	meta    raft.SnapshotMeta
 	file    *os.File
 	readers int
+	unread  *time.Timer // drops it; nil while somebody reads it
 }
 
-// openWhole makes a whole copy, or shares the one that is read just now.
+// linger is how long a copy is kept that nobody reads: sending it may have
+// failed, and is tried again.
+const linger = time.Minute
+
+// openWhole makes a whole copy, or shares the one that there is.
 func (s *snapshotStore) openWhole() (*raft.SnapshotMeta, io.ReadCloser, error) {
 	s.making <- struct{}{}
 	defer func() { <-s.making }()
@@ -148,6 +154,10 @@ func (s *snapshotStore) openWhole() (*raft.SnapshotMeta, io.ReadCloser, error) {
 	c := s.current
 	if c != nil {
 		c.readers++
+		if c.unread != nil {
+			c.unread.Stop()
+			c.unread = nil
+		}
 	}
 	s.mu.Unlock()
 	if c == nil {
@@ -234,17 +244,29 @@ type copyReader struct {
 
 // Close implements io.Closer.
 func (r *copyReader) Close() error {
-	var err error
 	r.once.Do(func() {
 		r.store.mu.Lock()
 		defer r.store.mu.Unlock()
-		if r.copy.readers--; r.copy.readers > 0 {
-			return
+		if r.copy.readers--; r.copy.readers == 0 {
+			r.copy.unread = time.AfterFunc(linger, r.store.drop)
 		}
-		r.store.current, r.store.keep = nil, 0
-		err = r.copy.file.Close()
 	})
-	return err
+	return nil
+}
+
+// drop closes the copy that nobody reads.
+func (s *snapshotStore) drop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.current
+	if c == nil || c.readers > 0 {
+		return
+	}
+	if c.unread != nil {
+		c.unread.Stop()
+	}
+	s.current, s.keep = nil, 0
+	c.file.Close() // it was only read by now
 }
 
 // checkedWriter stops writing when check fails.

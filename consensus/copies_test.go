@@ -116,6 +116,7 @@ func TestACopyThatIsSentSlowlyIsSentOnce(t *testing.T) {
 			t.Errorf("%d copies made, %d restored; want 1 and 1", made, restored)
 		}
 		// Once it has caught up nothing is kept for it.
+		time.Sleep(2 * linger)
 		snapshot(t, c.logs["a"])
 		first, err := c.logs["a"].stores.log.FirstIndex()
 		if last := c.logs["a"].Stats().Last; err != nil || first+200 < last {

@@ -301,7 +301,7 @@ func (f *fsm) checkAhead(s *stores) error {
 	}
 	for _, name := range f.names {
 		if f.done[name] > last {
-			return fmt.Errorf("%w: machine %s has entries up to %d, the log ends at %d", ErrForeign, name, f.done[name], last)
+			return fmt.Errorf("%w, or %w: machine %s has entries up to %d, the log ends at %d", ErrForeign, ErrDamaged, name, f.done[name], last)
 		}
 	}
 	return nil

@@ -96,6 +96,7 @@ func (l *Log) close() error {
 	if l.stores == nil {
 		return nil
 	}
+	l.stores.snaps.drop()
 	if err := l.stores.close(); err != nil {
 		return fmt.Errorf("closing the log: %w", err)
 	}

@@ -14,7 +14,7 @@ import (
 	"github.com/hashicorp/raft-wal/types"
 )
 
-// openWAL opens the log in dir and returns what closes it. It covers three
+// openWAL opens the log in dir and returns what closes it. It covers four
 // holes of raft-wal 0.4.0:
 //
 //   - Close leaves the meta database open, so a second Open in the same
@@ -25,9 +25,10 @@ import (
 //   - A segment whose end was cut off (DeleteRange of a suffix, as a follower
 //     does after an election) has no index block and cannot be read after a
 //     restart (hashicorp/raft-wal#31): filer.Open.
+//   - Damage goes unnoticed, or takes what is behind it along: checkSegments.
 func openWAL(dir string, segmentSize int, logger hclog.Logger) (*raftwal.WAL, func() error, error) {
 	files := filer{segment.NewFiler(dir, fs.New())}
-	meta := &metaStore{files: files}
+	meta := &metaStore{files: files, logger: logger}
 	w, err := raftwal.Open(dir,
 		raftwal.WithSegmentSize(segmentSize),
 		raftwal.WithLogger(logger),
@@ -35,6 +36,9 @@ func openWAL(dir string, segmentSize int, logger hclog.Logger) (*raftwal.WAL, fu
 		raftwal.WithMetaStore(meta),
 	)
 	if err != nil {
+		if errors.Is(err, types.ErrCorrupt) {
+			err = fmt.Errorf("%w: %w", ErrDamaged, err)
+		}
 		return nil, nil, errors.Join(err, meta.Close())
 	}
 	return w, func() error { return errors.Join(w.Close(), meta.Close()) }, nil
@@ -55,7 +59,8 @@ func (f filer) Open(info types.SegmentInfo) (types.SegmentReader, error) {
 // metaStore is raft-wal's own meta database with a repair on load.
 type metaStore struct {
 	metadb.BoltMetaDB
-	files filer
+	files  filer
+	logger hclog.Logger
 }
 
 // Load implements types.MetaStore.
@@ -63,6 +68,13 @@ func (m *metaStore) Load(dir string) (types.PersistentState, error) {
 	state, err := m.BoltMetaDB.Load(dir)
 	if err != nil {
 		return state, err
+	}
+	torn, err := checkSegments(dir, state.Segments)
+	if err != nil {
+		return state, err
+	}
+	if torn {
+		m.logger.Warn("the last write of the log was cut off and is left out")
 	}
 	changed, err := m.repairTail(&state)
 	if err != nil {
