@@ -3,11 +3,13 @@ package mesh
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -167,5 +169,31 @@ func TestServeSaysWhyItEnds(t *testing.T) {
 	l.Close()
 	if err := Serve(t.Context(), ServeConfig{Listener: l, Handler: sayWho}); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("Serve = %v, want net.ErrClosed", err)
+	}
+}
+
+// TestServeTLS: with a certificate the caller is still known, and streams share
+// one connection.
+func TestServeTLS(t *testing.T) {
+	certs := httptest.NewTLSServer(nil)
+	defer certs.Close()
+	conf := &tls.Config{Certificates: certs.TLS.Certificates, NextProtos: []string{"h2", "http/1.1"}}
+	d := servePages(t, func(ctx context.Context, c net.Conn) (Visit, error) {
+		v, err := person(ctx, c)
+		v.Wrap = func(c net.Conn) net.Conn { return tls.Server(c, conf) }
+		return v, err
+	}, ServeConfig{Handler: sayWho, Host: func(name string) bool { return name == "example.com" }})
+	transport := certs.Client().Transport.(*http.Transport).Clone()
+	transport.ForceAttemptHTTP2 = true
+	transport.DialContext = func(ctx context.Context, _, addr string) (net.Conn, error) { return d.dial(ctx, addr, Pages) }
+	client := &http.Client{Transport: transport}
+	defer client.CloseIdleConnections()
+	resp, err := client.Get("https://example.com/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if body, err := io.ReadAll(resp.Body); string(body) != "ada" || resp.ProtoMajor != 2 || err != nil {
+		t.Errorf("%s %q, %v", resp.Proto, body, err)
 	}
 }
