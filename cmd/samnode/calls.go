@@ -64,14 +64,31 @@ func (w *worker) workspaceCalls() http.Handler {
 	return mux
 }
 
-// member is the node that calls, if it is one of this mesh.
-func (n *node) member(from mesh.Caller) (provision.Node, error) {
-	pool, _ := n.pool.Pool()
-	i := slices.IndexFunc(pool.Nodes, func(m provision.Node) bool { return m.Addr == from.Node })
-	if from.Node == "" || i < 0 {
-		return provision.Node{}, fmt.Errorf("node %s: %w; join it with an invitation (samnode node invite)", from, errNotMember)
+// member is the node that calls, if it is one of this mesh. A no is final for
+// who hears it, so it is given from the newest state only.
+func (n *node) member(ctx context.Context, from mesh.Caller) (provision.Node, error) {
+	if !n.isCaught() {
+		return provision.Node{}, fmt.Errorf("%s is catching up with the mesh: %w", n.c.Node, errNoLeader)
 	}
-	return pool.Nodes[i], nil
+	if m, ok := n.nodeAt(from.Node); ok {
+		return m, nil
+	}
+	if _, err := n.log.Fresh(ctx); err != nil {
+		return provision.Node{}, logError(err)
+	}
+	if m, ok := n.nodeAt(from.Node); ok {
+		return m, nil
+	}
+	return provision.Node{}, fmt.Errorf("node %s: %w; join it with an invitation (samnode node invite)", from, errNotMember)
+}
+
+func (n *node) nodeAt(addr string) (provision.Node, bool) {
+	pool, _ := n.pool.Pool()
+	i := slices.IndexFunc(pool.Nodes, func(m provision.Node) bool { return m.Addr == addr })
+	if addr == "" || i < 0 {
+		return provision.Node{}, false
+	}
+	return pool.Nodes[i], true
 }
 
 func (n *node) memberOf(r *http.Request) (provision.Node, error) {
@@ -79,7 +96,7 @@ func (n *node) memberOf(r *http.Request) (provision.Node, error) {
 	if !ok {
 		return provision.Node{}, mesh.ErrStranger
 	}
-	return n.member(from)
+	return n.member(r.Context(), from)
 }
 
 // onlyCore keeps workers out: they have no business in others' workspaces.
@@ -98,25 +115,31 @@ func (n *node) onlyCore(next http.Handler) http.Handler {
 }
 
 // allow is this node's say on who may connect: the log is for core nodes, and
-// calls are for members, and for those who want to become one.
-func (n *node) allow(_ context.Context, s mesh.Service, c mesh.Caller) error {
-	if s != mesh.Log || n.pool == nil {
-		return nil // each call looks for itself
+// calls are for members, and for those who want to become one; each call looks
+// for itself.
+//
+// Who may have the log is what the log's own group says, which a restarted node
+// knows before it has caught up. One that has just joined knows nobody yet: it
+// trusts those whom the node that let it in had named.
+func (n *node) allow(ctx context.Context, s mesh.Service, c mesh.Caller) error {
+	if s != mesh.Log {
+		return nil
 	}
-	pool, _ := n.pool.Pool()
-	for _, m := range pool.Nodes {
-		if m.Addr == c.Node && m.Core {
-			return nil
+	group := n.id.Cores
+	if l := n.group.get(); l != nil {
+		members, err := l.Members(ctx)
+		if err != nil {
+			return err
 		}
-	}
-	if len(pool.Nodes) == 0 || !n.isCaught() {
-		// A node that has just joined knows nobody yet: it trusts the one that
-		// it joined at, and those whom it named.
-		for _, p := range n.id.Cores {
-			if p.Addr == c.Node {
-				return nil
+		for i, m := range members {
+			if i == 0 {
+				group = nil
 			}
+			group = append(group, peer{Node: m.Node, Addr: m.Addr})
 		}
+	}
+	if slices.ContainsFunc(group, func(p peer) bool { return p.Addr == c.Node }) {
+		return nil
 	}
 	return fmt.Errorf("%s is no core node of this mesh: %w", c, errNotMember)
 }
@@ -216,7 +239,7 @@ func (n *node) corePeers() []peer {
 
 // callStart announces a worker's process.
 func (n *node) callStart(ctx context.Context, from mesh.Caller, in provision.Start) (beatAnswer, error) {
-	m, err := n.member(from)
+	m, err := n.member(ctx, from)
 	if err != nil {
 		return beatAnswer{}, err
 	}
@@ -240,7 +263,7 @@ func startError(err error) error {
 
 // callBeat takes a node's sign of life to the leader.
 func (n *node) callBeat(ctx context.Context, from mesh.Caller, in beatCall) (beatAnswer, error) {
-	m, err := n.member(from)
+	m, err := n.member(ctx, from)
 	if err != nil {
 		return beatAnswer{}, err
 	}
@@ -303,7 +326,7 @@ func modelSecret(name string) bool {
 // mayUse refuses a node without a lease of the project. The state is that of
 // now: a lease that ended a moment ago opens nothing.
 func (n *node) mayUse(ctx context.Context, from mesh.Caller, p chat.ProjectID) error {
-	m, err := n.member(from)
+	m, err := n.member(ctx, from)
 	if err != nil {
 		return err
 	}

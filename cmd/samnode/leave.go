@@ -72,7 +72,7 @@ func answerLeave(w http.ResponseWriter, node string, err error) {
 
 // callLeave takes the calling node out of the mesh.
 func (n *node) callLeave(ctx context.Context, from mesh.Caller, _ struct{}) (struct{}, error) {
-	m, err := n.member(from)
+	m, err := n.member(ctx, from)
 	if err != nil {
 		return struct{}{}, err
 	}

@@ -242,16 +242,17 @@ func (v meshView) Invite(ctx context.Context, by chat.Author, id string, core bo
 	if n.c.Alone {
 		return api.Invitation{}, fmt.Errorf("this is a mesh for development on one machine; run `samnode dev --nodes 3` for three nodes, or `samnode init` on a tailnet: %w", chat.ErrRefused)
 	}
-	pool, _ := n.pool.Pool()
 	inv := invitation{
-		Version: 1, Mesh: pool.Mesh.ID, ID: cmp.Or(id, ulid.Make().String()), Secret: hex.EncodeToString(token(20)), Core: core,
+		Version: 1, ID: cmp.Or(id, ulid.Make().String()), Secret: hex.EncodeToString(token(20)), Core: core,
 		Expires: time.Now().Add(valid).UTC().Truncate(time.Second),
-		Network: n.id.Network, Control: n.id.Control, Cores: n.corePeers(), DevSecret: n.id.Secret,
+		Network: n.id.Network, Control: n.id.Control, DevSecret: n.id.Secret,
 	}
 	err := n.poolDo(ctx, provision.Command{Invite: &provision.Invite{ID: inv.ID, Hash: inv.hash(), Core: core, By: string(by.Person), Expires: inv.Expires}})
 	if err != nil {
 		return api.Invitation{}, err
 	}
+	pool, _ := n.pool.Pool() // what the invitation was made in
+	inv.Mesh, inv.Cores = pool.Mesh.ID, n.corePeers()
 	text, err := inv.text()
 	if err != nil {
 		return api.Invitation{}, err

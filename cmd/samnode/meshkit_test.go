@@ -47,7 +47,7 @@ func newMesh(t testing.TB, args ...string) *testMesh {
 			n.stop()
 			clean(t, filepath.Base(n.state))
 			if t.Failed() {
-				t.Logf("log of %s:\n%s", filepath.Base(n.state), n.log)
+				t.Logf("log of %s:\n%s", filepath.Base(n.state), lastLines(n.log.String(), 60))
 			}
 		}
 		if err := os.RemoveAll(state); err != nil {
@@ -183,4 +183,9 @@ func (m *testMesh) named(name string) *testNode {
 // others are the nodes that live, but these.
 func (m *testMesh) others(but ...*testNode) []*testNode {
 	return slices.DeleteFunc(m.alive(), func(n *testNode) bool { return slices.Contains(but, n) })
+}
+
+func lastLines(s string, n int) string {
+	lines := strings.Split(s, "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }

@@ -36,6 +36,7 @@ type node struct {
 	pool     *provision.State
 	log      *consensus.Log
 	sched    *scheduler
+	group    sheet[*consensus.Log]   // log, once it is open
 	heart    sheet[*provision.Heart] // while this node leads
 	backup   backups
 	spaces   *remote.Client
@@ -58,7 +59,6 @@ func run(ctx context.Context, c Config, ready func(url string)) error {
 		return err
 	}
 	c.Node = id.Node
-	c.Logger = c.Logger.With("node", id.Node)
 	if !id.Core {
 		return runWorker(ctx, c, ready)
 	}
@@ -105,6 +105,7 @@ func (n *node) openLog(ctx context.Context) error {
 	if n.log, err = consensus.Open(ctx, conf); err != nil {
 		return fmt.Errorf("opening the log: %w", err)
 	}
+	n.group.set(n.log)
 	n.onClose(n.log.Close)
 	return nil
 }

@@ -56,7 +56,7 @@ func (n *node) ownView(ctx context.Context) ownView {
 
 // callSelf tells another node about this one.
 func (n *node) callSelf(ctx context.Context, from mesh.Caller, _ struct{}) (ownView, error) {
-	if _, err := n.member(from); err != nil {
+	if _, err := n.member(ctx, from); err != nil {
 		return ownView{}, err
 	}
 	return n.ownView(ctx), nil
