@@ -121,6 +121,9 @@ func TestMeshIsAwayAtEachStep(t *testing.T) {
 			if task.Turns != 1 || task.Workspace != 1 || !task.Change.Pushed || m.git("show", task.Branch+":done.txt") != "1" {
 				t.Errorf("the task = %+v", task)
 			}
+			m.eventually("it says so", func() bool {
+				return strings.Contains(strings.Join(m.said(id), "\n"), " was cut off from the mesh from ")
+			})
 			m.saidOnce(id, " was cut off from the mesh from ")
 			for _, s := range m.said(id) {
 				if strings.HasPrefix(s, "error") {

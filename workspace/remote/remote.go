@@ -12,7 +12,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -106,7 +105,7 @@ func (c *Client) Secret(ctx context.Context, node chat.Node, p chat.ProjectID, n
 func (c *Client) url(node chat.Node, parts ...string) (string, error) {
 	base, err := c.c.Base(node)
 	if err != nil {
-		return "", away(node, err)
+		return "", fmt.Errorf("finding %s: %w", node, err)
 	}
 	return base + path(parts...), nil
 }
@@ -167,8 +166,5 @@ func (c *Client) do(ctx context.Context, method string, node chat.Node, parts ..
 
 // away is the error of a node that does not answer.
 func away(node chat.Node, err error) error {
-	if errors.Is(err, workspace.ErrAway) {
-		return err
-	}
-	return fmt.Errorf("%s does not answer; it is asked again when you try again: %w: %w", node, workspace.ErrAway, err)
+	return fmt.Errorf("%s does not answer; try again in a while: %w: %w", node, workspace.ErrAway, err)
 }

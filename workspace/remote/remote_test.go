@@ -180,7 +180,7 @@ func TestNobodyAnswers(t *testing.T) {
 		}
 	}
 	other, _ := pair(t, ServerConfig{Spaces: &spaces{}})
-	if _, err := other.Ports(t.Context(), "z", "t"); !errors.Is(err, chat.ErrNotFound) || !strings.Contains(err.Error(), "z is not in the mesh") {
+	if _, err := other.Ports(t.Context(), "z", "t"); !errors.Is(err, chat.ErrNotFound) || errors.Is(err, workspace.ErrAway) || !strings.Contains(err.Error(), "z is not in the mesh") {
 		t.Errorf("a node that is not in the mesh = %v", err)
 	}
 	// Not ours at all.
