@@ -94,25 +94,40 @@ type Device struct {
 // begin with the control server's prefix.
 func Person(t testing.TB, s *ControlServer, hostname string) *Device {
 	t.Helper()
+	return PersonWith(t, PersonConfig{Control: s.URL, Hostname: hostname})
+}
+
+// PersonWith is Person with a configuration.
+func PersonWith(t testing.TB, c PersonConfig) *Device {
+	t.Helper()
+	c.Dir = cmp.Or(c.Dir, t.TempDir())
 	ctx, cancel := context.WithTimeout(t.Context(), upTimeout)
 	defer cancel()
-	d, err := StartPerson(ctx, s.URL, hostname, t.TempDir())
+	d, err := StartPerson(ctx, c)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		if err := d.Close(); err != nil {
-			t.Errorf("closing %s: %v", hostname, err)
+			t.Errorf("closing %s: %v", c.Hostname, err)
 		}
 	})
 	return d
 }
 
+// PersonConfig is what a person's device needs.
+type PersonConfig struct {
+	Control  string // URL of the control server
+	Hostname string
+	Dir      string // for the time that it runs
+	AuthKey  string // where the control server wants one
+}
+
 // StartPerson runs a person's device, whose state is gone when it is closed.
-func StartPerson(ctx context.Context, control, hostname, dir string) (*Device, error) {
+func StartPerson(ctx context.Context, c PersonConfig) (*Device, error) {
 	quiet := func(string, ...any) {}
 	d := &Device{Server: &tsnet.Server{
-		Dir: dir, Hostname: hostname, ControlURL: control,
+		Dir: c.Dir, Hostname: c.Hostname, ControlURL: c.Control, AuthKey: c.AuthKey,
 		Store: new(mem.Store), Ephemeral: true, UserLogf: quiet, Logf: quiet,
 	}}
 	status, err := d.Up(ctx)

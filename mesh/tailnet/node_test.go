@@ -513,3 +513,20 @@ func TestSharedAddr(t *testing.T) {
 		t.Errorf("by its name: %d %q", status, body)
 	}
 }
+
+// TestLogout: a node that leaves is off the tailnet, and its state is of no use.
+func TestLogout(t *testing.T) {
+	t.Parallel()
+	control := meshtest.Control(t)
+	dir := t.TempDir()
+	a := meshtest.Node(t, control, "node-a", tailnet.Config{Dir: dir})
+	if err := a.Logout(within(t, 20*time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.Listen(t.Context(), mesh.Calls); !errors.Is(err, mesh.ErrNotUp) {
+		t.Errorf("Listen = %v, want ErrNotUp", err)
+	}
+	control.Ask()
+	err := upError(t, tailnet.Config{Hostname: "node-a", ControlURL: control.URL, Dir: dir}, 20*time.Second)
+	expect(t, err, tailnet.ErrLogin, "open ")
+}

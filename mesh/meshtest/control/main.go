@@ -89,7 +89,7 @@ func startPeople(ctx context.Context, control *meshtest.ControlServer, flags []s
 		return closeAll, err
 	}
 	closers = append(closers, func() error { return os.RemoveAll(dir) })
-	device, err := meshtest.StartPerson(ctx, control.URL, "laptop", dir)
+	device, err := meshtest.StartPerson(ctx, meshtest.PersonConfig{Control: control.URL, Hostname: "laptop", Dir: dir})
 	if err != nil {
 		return closeAll, err
 	}
