@@ -370,7 +370,7 @@ func TestTidy(t *testing.T) {
 // TestMemory: a copy larger than the memory it may take.
 func TestMemory(t *testing.T) {
 	id, to := pair(t)
-	const size, allowed = 512 << 20, 48 << 20
+	const size, allowed = 256 << 20, 48 << 20
 	d := destination(t, t.TempDir())
 	block := bytes.Repeat([]byte("0123456789abcdef"), 4096)
 	var before, now runtime.MemStats
