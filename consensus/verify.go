@@ -115,6 +115,7 @@ func sum(b []byte) uint32 { return crc32.Checksum(b, crc32.MakeTable(crc32.Casta
 // checkTail tells what is left of a write that was cut off, which nobody was
 // told of, from what was damaged later.
 func checkTail(b []byte, f batches, size int64) error {
+	f.end = max(f.end, f.good) // the last checksum may end in a 0
 	rest := b[f.good:f.end:f.end]
 	switch {
 	case int64(len(b)) < size && f.good > 0:
@@ -158,8 +159,13 @@ func later(b []byte, f batches) bool {
 }
 
 // lacksSector tells whether a whole sector of rest, which begins at offset off
-// of the file, was not written. A disk may write sectors in any order.
+// of the file, was not written: of the first one, what belongs to rest. A disk
+// may write sectors in any order.
 func lacksSector(rest []byte, off int) bool {
+	first := min((sectorSize-off%sectorSize)%sectorSize, len(rest))
+	if first > 0 && len(bytes.TrimLeft(rest[:first], "\x00")) == 0 {
+		return true
+	}
 	for at := (off + sectorSize - 1) / sectorSize * sectorSize; at+sectorSize <= off+len(rest); at += sectorSize {
 		if len(bytes.TrimLeft(rest[at-off:at-off+sectorSize], "\x00")) == 0 {
 			return true

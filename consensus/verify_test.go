@@ -1,6 +1,8 @@
 package consensus
 
 import (
+	"bytes"
+	"encoding/binary"
 	"errors"
 	"math/rand/v2"
 	"os"
@@ -83,10 +85,44 @@ func TestAWriteThatWasCutOffIsLeftOut(t *testing.T) {
 			t.Errorf("without the sector at %d: %v, sound up to %d, want %d", at, err, f.good, last)
 		}
 	}
+	for first := sectorSize; first < 3*sectorSize; first += frameHeader { // the first one is, of which it has any part
+		for _, n := range []int{2 * sectorSize, 3*sectorSize - 8, 3*sectorSize + 8} {
+			c := make([]byte, first+n+sectorSize)
+			start := (first/sectorSize + 1) * sectorSize
+			copy(c[start:], bytes.Repeat([]byte{frameEntry}, first+n-start))
+			if err := checkTail(c, batches{good: first, stop: first, end: first + n}, 0); err != nil {
+				t.Errorf("%d bytes at byte %d without their first sector: %v", n, first, err)
+			}
+		}
+	}
 	for at := ends[0]; at < end; at++ { // the file is cut short
 		if err := checkTail(b[:at], readBatches(b[:at]), int64(len(b))); err == nil {
 			t.Errorf("cut short to %d bytes goes unnoticed", at)
 		}
+	}
+}
+
+// TestASoundSegmentMayEndInZeros: the last bytes are a checksum.
+func TestASoundSegmentMayEndInZeros(t *testing.T) {
+	b, ends := writtenSegment(t)
+	end, random := ends[len(ends)-1], rand.NewChaCha8([32]byte{8})
+	found := 0
+	for range 2000 {
+		data, start := b[ends[3]+frameHeader:end-frameHeader], ends[3]
+		if _, err := random.Read(data[:8]); err != nil {
+			t.Fatal(err)
+		}
+		binary.LittleEndian.PutUint32(b[end-4:], sum(b[start:end-frameHeader]))
+		f := readBatches(b)
+		if f.end < end {
+			found++
+		}
+		if err := checkTail(b, f, int64(len(b))); err != nil || f.good != end {
+			t.Fatalf("checksum %x: %v, sound up to %d, want %d", b[end-4:end], err, f.good, end)
+		}
+	}
+	if found == 0 {
+		t.Error("no checksum ended in a 0")
 	}
 }
 
