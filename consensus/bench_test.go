@@ -1,14 +1,18 @@
 package consensus
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/hashicorp/raft"
 )
 
 // nullMachine costs nothing, so that the log alone is measured.
@@ -23,13 +27,77 @@ type nullState struct{}
 
 func (nullState) WriteTo(io.Writer) (int64, error) { return 0, nil }
 
+func benchConfig(b *testing.B) Config {
+	c := testConfig(b, nullMachine{})
+	c.Logger, c.segmentSize = slog.New(slog.DiscardHandler), 0
+	return c
+}
+
 // BenchmarkAppend is acknowledged entries of 1 KiB on one voter, each on disk.
 func BenchmarkAppend(b *testing.B) {
 	for _, clients := range []int{1, 16, 64} {
 		b.Run(fmt.Sprintf("clients=%d", clients), func(b *testing.B) {
-			c := testConfig(b, nullMachine{})
-			c.Logger, c.segmentSize = slog.New(slog.DiscardHandler), 0
-			benchmarkAppend(b, open(b, c), clients)
+			benchmarkAppend(b, open(b, benchConfig(b)), clients)
+		})
+	}
+}
+
+// tcpTransport is loopback TCP.
+type tcpTransport struct{ net.Listener }
+
+func (tcpTransport) Dial(ctx context.Context, addr string) (net.Conn, error) {
+	return new(net.Dialer).DialContext(ctx, "tcp", addr)
+}
+
+// benchGroup is three voters over loopback TCP in this process, the first one
+// the leader.
+func benchGroup(b *testing.B) []*Log {
+	var logs []*Log
+	for _, name := range nodes {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			b.Fatal(err)
+		}
+		c := benchConfig(b)
+		c.HeartbeatTimeout, c.LeaderLeaseTimeout = 5*time.Second, 5*time.Second // a busy machine changes no leader
+		c.Node, c.Bootstrap, c.Join, c.Transport = name, name == "a", name != "a", tcpTransport{l}
+		logs = append(logs, open(b, c))
+		if name == "a" {
+			req := raft.TimeoutNowRequest{RPCHeader: logs[0].header()}
+			if err := logs[0].wire.TimeoutNow("a", logs[0].wire.LocalAddr(), &req, new(raft.TimeoutNowResponse)); err != nil {
+				b.Fatal(err)
+			}
+		}
+		say(b, logs[0], "it leads")
+		f := logs[0].raft.AddVoter(raft.ServerID(name), raft.ServerAddress(l.Addr().String()), 0, 0)
+		if err := f.Error(); err != nil {
+			b.Fatal(err)
+		}
+	}
+	return logs
+}
+
+// BenchmarkAppendThree is the same with three voters, proposed at the leader
+// or at a follower.
+func BenchmarkAppendThree(b *testing.B) {
+	for _, clients := range []int{1, 16, 64, 256} {
+		for at, name := range []string{"leader", "follower"} {
+			b.Run(fmt.Sprintf("clients=%d/at=%s", clients, name), func(b *testing.B) {
+				benchmarkAppend(b, benchGroup(b)[at], clients)
+			})
+		}
+	}
+}
+
+// BenchmarkFresh is reads of what is certain to be new, at a follower.
+func BenchmarkFresh(b *testing.B) {
+	for _, clients := range []int{1, 64} {
+		b.Run(fmt.Sprintf("clients=%d", clients), func(b *testing.B) {
+			l := benchGroup(b)[1]
+			measure(b, clients, func() error {
+				_, err := l.Fresh(b.Context())
+				return err
+			})
 		})
 	}
 }
@@ -37,6 +105,13 @@ func BenchmarkAppend(b *testing.B) {
 func benchmarkAppend(b *testing.B, l *Log, clients int) {
 	say(b, l, "warm")
 	data := make([]byte, 1024)
+	measure(b, clients, func() error {
+		_, err := l.Propose(b.Context(), Part{Machine: "m", Data: data})
+		return err
+	})
+}
+
+func measure(b *testing.B, clients int, call func() error) {
 	took := make([]time.Duration, b.N)
 	var next atomic.Int64
 	b.ResetTimer()
@@ -46,7 +121,7 @@ func benchmarkAppend(b *testing.B, l *Log, clients int) {
 		wg.Go(func() {
 			for i := next.Add(1) - 1; i < int64(b.N); i = next.Add(1) - 1 {
 				start := time.Now()
-				if _, err := l.Propose(b.Context(), Part{Machine: "m", Data: data}); err != nil {
+				if err := call(); err != nil {
 					b.Error(err)
 					return
 				}
@@ -59,7 +134,7 @@ func benchmarkAppend(b *testing.B, l *Log, clients int) {
 	b.StopTimer()
 	slices.Sort(took)
 	ms := func(q float64) float64 { return float64(took[int(q*float64(b.N-1))]) / float64(time.Millisecond) }
-	b.ReportMetric(float64(b.N)/all.Seconds(), "appends/s")
+	b.ReportMetric(float64(b.N)/all.Seconds(), "calls/s")
 	b.ReportMetric(ms(0.50), "p50-ms")
 	b.ReportMetric(ms(0.99), "p99-ms")
 }

@@ -68,19 +68,35 @@ func (l *Log) readIndex(ctx context.Context) (uint64, error) {
 // newestEntry is the newest entry up to index that the machines get to see, or
 // one that they have seen.
 func (l *Log) newestEntry(index uint64) (uint64, error) {
-	for seen := l.fsm.waits.applied(); index > seen; index-- {
-		var entry raft.Log
-		err := l.stores.log.GetLog(index, &entry)
-		switch {
-		case errors.Is(err, raft.ErrLogNotFound):
-			return l.fsm.waits.applied(), nil // cut: all of it was applied
-		case err != nil:
-			return 0, fmt.Errorf("reading log entry %d: %w", index, err)
-		case entry.Type == raft.LogCommand, entry.Type == raft.LogConfiguration:
-			return index, nil
+	l.newest.mu.Lock()
+	defer l.newest.mu.Unlock()
+	if l.newest.of == index {
+		return l.newest.entry, nil
+	}
+	entry, seen := index, l.fsm.waits.applied()
+	for ; entry > seen; entry-- {
+		var x raft.Log
+		err := l.stores.log.GetLog(entry, &x)
+		if errors.Is(err, raft.ErrLogNotFound) {
+			entry = seen // cut: all of it was applied
+			break
+		}
+		if err != nil {
+			return 0, fmt.Errorf("reading log entry %d: %w", entry, err)
+		}
+		if x.Type == raft.LogCommand || x.Type == raft.LogConfiguration {
+			break
 		}
 	}
-	return index, nil
+	l.newest.of, l.newest.entry = index, entry
+	return entry, nil
+}
+
+// newest is what newestEntry found last: when nothing is written, many ask for
+// the same.
+type newest struct {
+	mu        sync.Mutex
+	of, entry uint64
 }
 
 // asNotHere makes an error of a call into Raft that ended because this node
@@ -101,6 +117,10 @@ type oath struct {
 	mu      sync.Mutex
 	next    *round // not begun yet; nil: none
 	running bool
+
+	// turns has a channel of capacity 1 for each voter, full while it is asked:
+	// one that does not answer is not asked again and again. Only rounds uses it.
+	turns map[raft.ServerID]chan struct{}
 }
 
 type round struct {
@@ -160,6 +180,9 @@ func (l *Log) askAll() uint64 {
 	defer cancel()
 	servers := l.servers()
 	answers := make(chan bool, len(servers))
+	if l.oath.turns == nil {
+		l.oath.turns = make(map[raft.ServerID]chan struct{})
+	}
 	voters, yes := 0, 0
 	for _, s := range servers {
 		if s.Suffrage != raft.Voter {
@@ -170,7 +193,18 @@ func (l *Log) askAll() uint64 {
 			yes++
 			continue
 		}
+		turn := l.oath.turns[s.ID]
+		if turn == nil {
+			turn = make(chan struct{}, 1)
+			l.oath.turns[s.ID] = turn
+		}
 		l.wire.peers.goUser(func() {
+			select {
+			case turn <- struct{}{}:
+			case <-ctx.Done(): // the round is over
+				return
+			}
+			defer func() { <-turn }()
 			var resp raft.AppendEntriesResponse
 			req := raft.AppendEntriesRequest{RPCHeader: l.header(), Term: term, Leader: l.header().Addr}
 			err := l.wire.AppendEntries(s.ID, s.Address, &req, &resp)

@@ -36,6 +36,7 @@ type Log struct {
 
 	settled atomic.Uint64 // newest term in which everything from before is known to be committed
 	oath    oath
+	newest  newest
 
 	mu     sync.Mutex    // protects all below, briefly
 	err    error         // of the first fail
