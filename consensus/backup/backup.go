@@ -103,7 +103,7 @@ func Write(ctx context.Context, d Destination, to Recipient, m Meta, src func(io
 
 // Open opens a backup: the one that d names, or the newest in d when all in it
 // are of one mesh. The caller closes the reader, and does not act on what it
-// read before io.EOF.
+// read before io.EOF. The reader fails when ctx has ended.
 func Open(ctx context.Context, d Destination, id Identity) (Meta, io.ReadCloser, error) {
 	name, err := d.pick(ctx)
 	if err != nil {
@@ -113,7 +113,7 @@ func Open(ctx context.Context, d Destination, id Identity) (Meta, io.ReadCloser,
 	if err != nil {
 		return Meta{}, nil, fmt.Errorf("opening the backup %s: %w", d.Pick(name), err)
 	}
-	m, r, err := unseal(stored, id)
+	m, r, err := unseal(&readUntilDone{ctx, stored}, id)
 	if err != nil {
 		return Meta{}, nil, errors.Join(fmt.Errorf("the backup %s cannot be used: %w", d.Pick(name), err), stored.Close())
 	}
@@ -215,4 +215,17 @@ func (u *untilDone) Write(p []byte) (int, error) {
 		return 0, context.Cause(u.ctx)
 	}
 	return u.w.Write(p)
+}
+
+// readUntilDone is a reader that fails when ctx has ended.
+type readUntilDone struct {
+	ctx context.Context
+	io.ReadCloser
+}
+
+func (r *readUntilDone) Read(p []byte) (int, error) {
+	if r.ctx.Err() != nil {
+		return 0, context.Cause(r.ctx)
+	}
+	return r.ReadCloser.Read(p)
 }
