@@ -46,6 +46,7 @@ func NewTenure(leaseFor time.Duration) *Tenure {
 func (t *Tenure) Renewed(sent time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.check() // a loss that nobody has looked at yet is one all the same
 	if sent.After(t.sent) {
 		t.sent = sent
 	}

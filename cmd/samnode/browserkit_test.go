@@ -53,6 +53,9 @@ func newTab(t *testing.T, n *testNode) *tab {
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.NoSandbox,
 		chromedp.UserDataDir(t.TempDir()), chromedp.Flag("disable-gpu", true), chromedp.Flag("disable-quic", true),
 		chromedp.Flag("disable-component-update", true), chromedp.WSURLReadTimeout(time.Minute))
+	if n.proxy != "" {
+		options = append(options, chromedp.ProxyServer(n.proxy), chromedp.Flag("proxy-bypass-list", "<-loopback>"))
+	}
 	alloc, stop := chromedp.NewExecAllocator(t.Context(), options...)
 	t.Cleanup(stop)
 	ctx, cancel := chromedp.NewContext(alloc)

@@ -47,15 +47,14 @@ func (c *cli) dev() *cobra.Command {
 		if nodes != 1 && nodes != 3 && nodes != 5 {
 			return &exitError{exitUsage, "--nodes is 1, 3 or 5: an even number of voters survives no more than one less does"}
 		}
-		ready := func(url string) { fmt.Fprintf(c.out, "samnode is ready: %s\n", url) }
 		if nodes == 1 {
 			cfg.Alone = true
 			if err := beginDev(cfg.State, name); err != nil {
 				return err
 			}
-			return run(cmd.Context(), cfg, ready)
+			return run(cmd.Context(), cfg, c.ready)
 		}
-		return runMany(cmd.Context(), cfg, name, nodes, ready)
+		return runMany(cmd.Context(), cfg, name, nodes, c.ready)
 	}
 	return cmd
 }
@@ -77,7 +76,7 @@ func beginDev(state, name string) error {
 
 // runMany runs a mesh of several nodes in one process: NAME-1 to NAME-N, each
 // with a folder in the state and a port.
-func runMany(ctx context.Context, cfg Config, name string, count int, ready func(string)) error {
+func runMany(ctx context.Context, cfg Config, name string, count int, ready func(url, here string)) error {
 	if _, err := os.Stat(filepath.Join(cfg.State, identityFile)); err == nil {
 		return &exitError{exitRefused, cfg.State + " is of a mesh of one node: choose another --state for more"}
 	}
@@ -100,7 +99,7 @@ func runMany(ctx context.Context, cfg Config, name string, count int, ready func
 				return nil
 			}
 		}
-		ready(m.urls[0])
+		ready(m.urls[0], m.urls[0])
 		return nil
 	})
 	return g.Wait()
@@ -132,7 +131,7 @@ func (m *devMesh) run(ctx context.Context, i int) error {
 			return fmt.Errorf("joining %s: %w", m.node(i), err)
 		}
 	}
-	return run(ctx, cfg, func(url string) {
+	return run(ctx, cfg, func(url, _ string) {
 		m.urls[i] = url
 		close(m.up[i])
 	})

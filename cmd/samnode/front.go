@@ -20,8 +20,25 @@ func (n *node) front() http.Handler {
 	mux.HandleFunc("GET /readyz", n.readyz)
 	mux.Handle("GET /metrics", n.onlyPeople(n.metrics))
 	mux.HandleFunc(leavePath, n.leaveRequest)
-	mux.Handle("/", n.pages)
-	return mux
+	mux.Handle("/", n.afterCatchUp(n.pages))
+	return n.metrics.Count(mux)
+}
+
+// catchUpFor is how long a node that has just started lets people wait until it
+// has caught up. A mesh without a majority never does: then what was known when
+// it stopped is shown.
+const catchUpFor = 5 * time.Second
+
+func (n *node) afterCatchUp(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-n.caught:
+		case <-time.After(time.Until(n.started.Add(catchUpFor))):
+		case <-r.Context().Done():
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 func (n *node) onlyPeople(next http.Handler) http.Handler {

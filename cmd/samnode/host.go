@@ -106,7 +106,7 @@ type spaces struct {
 func (h *host) openWorkspaces(s spaces) error {
 	var err error
 	// Several nodes may share one engine (dev --nodes): each has its own things.
-	h.engine, err = docker.Open(context.Background(), docker.Config{Mesh: h.c.Node, Logger: h.c.Logger})
+	h.engine, err = docker.Open(context.Background(), docker.Config{Mesh: h.id.engineName(), Logger: h.c.Logger})
 	if err != nil {
 		return fmt.Errorf("opening the Docker engine: %w", err)
 	}

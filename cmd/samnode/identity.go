@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 
 	"github.com/samnode/samnode/chat"
 )
@@ -79,6 +80,12 @@ func readIdentity(state string) (identity, error) {
 		return id, fmt.Errorf("%s says neither node nor network: restore the file, or remove the directory and join the mesh again", filepath.Join(state, identityFile))
 	}
 	return id, nil
+}
+
+// engineName is how this node's containers and volumes are told from those of
+// other nodes, also of other meshes, on the same engine.
+func (id identity) engineName() string {
+	return id.Node + "-" + strings.ToLower(id.Mesh[max(0, len(id.Mesh)-6):])
 }
 
 // write replaces the file whole, so that a crash leaves the old one or the new.

@@ -68,7 +68,15 @@ func (c *cli) goOn(ctx context.Context, cfg Config, only bool) error {
 			fmt.Fprintf(w, "%s is set up in %s; start it with samnode run, or samnode install\n", id.Node, cfg.State)
 		})
 	}
-	return run(ctx, cfg, func(url string) { fmt.Fprintf(c.out, "samnode is ready: %s\n", url) })
+	return run(ctx, cfg, c.ready)
+}
+
+// ready prints where the pages are: the last line is what scripts wait for.
+func (c *cli) ready(url, here string) {
+	if here != url {
+		fmt.Fprintf(c.out, "on this machine: %s\n", here)
+	}
+	fmt.Fprintf(c.out, "samnode is ready: %s\n", url)
 }
 
 // fresh refuses a directory that belongs to a mesh already, or holds the state

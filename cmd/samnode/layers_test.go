@@ -28,6 +28,7 @@ var allowed = map[string][]string{
 	"mesh/follow":             {"mesh", "mesh/loopback"},
 	"mesh/loopback":           {"chat", "mesh"},
 	"mesh/meshtest":           {"mesh", "mesh/tailnet"},
+	"mesh/meshtest/control":   {"mesh/follow", "mesh/meshtest"},
 	"mesh/tailnet":            {"chat", "mesh"},
 	"provision":               {},
 	"ui":                      {"chat", "ui/api"},
@@ -50,7 +51,7 @@ var allowed = map[string][]string{
 
 	"cmd/samnode": {
 		"chat", "chat/remote", "chat/seal", "chat/store", "consensus", "consensus/backup",
-		"mesh", "mesh/follow", "mesh/loopback", "mesh/tailnet", "provision", "ui", "ui/api",
+		"mesh", "mesh/follow", "mesh/loopback", "mesh/tailnet", "provision", "ui", "ui/api", "ui/metrics",
 		"workspace", "workspace/agents", "workspace/devcontainer", "workspace/docker", "workspace/forge", "workspace/git", "workspace/remote", "workspace/scriptagent", "workspace/shim",
 	},
 }
@@ -65,6 +66,7 @@ var owner = map[string][]string{
 	"github.com/creack/pty":                   {"workspace/shim"},
 	"github.com/coder/websocket":              {"ui", "workspace/remote"},
 	"tailscale.com":                           {"mesh/tailnet", "mesh/meshtest"},
+	"github.com/prometheus/client_golang":     {"ui/metrics"},
 	"filippo.io/age":                          {"consensus/backup"},
 	"github.com/minio/minio-go":               {"consensus/backup"},
 	"github.com/coder/acp-go-sdk":             {"workspace/acp"},

@@ -242,6 +242,11 @@ func (v meshView) Invite(ctx context.Context, by chat.Author, id string, core bo
 	if n.c.Alone {
 		return api.Invitation{}, fmt.Errorf("this is a mesh for development on one machine; run `samnode dev --nodes 3` for three nodes, or `samnode init` on a tailnet: %w", chat.ErrRefused)
 	}
+	wait, cancel := context.WithTimeout(ctx, proposeFor)
+	defer cancel()
+	if err := n.awaitFounding(wait); err != nil {
+		return api.Invitation{}, fmt.Errorf("%w: %w", errNoLeader, err)
+	}
 	inv := invitation{
 		Version: 1, ID: cmp.Or(id, ulid.Make().String()), Secret: hex.EncodeToString(token(20)), Core: core,
 		Expires: time.Now().Add(valid).UTC().Truncate(time.Second),

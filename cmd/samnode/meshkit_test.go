@@ -42,18 +42,7 @@ func newMesh(t testing.TB, args ...string) *testMesh {
 	}
 	m := &testMesh{t: t, state: state}
 	name := "m" + strings.ToLower(chat.NewID()[18:])
-	t.Cleanup(func() {
-		for _, n := range m.nodes {
-			n.stop()
-			clean(t, filepath.Base(n.state))
-			if t.Failed() {
-				t.Logf("log of %s:\n%s", filepath.Base(n.state), lastLines(n.log.String(), 60))
-			}
-		}
-		if err := os.RemoveAll(state); err != nil {
-			t.Error(err)
-		}
-	})
+	t.Cleanup(func() { m.tearDown() })
 	m.setUp(bin, name)
 	for i := range 3 {
 		n := &testNode{
@@ -65,6 +54,21 @@ func newMesh(t testing.TB, args ...string) *testMesh {
 	}
 	m.settled()
 	return m
+}
+
+// tearDown stops every node and removes what it left.
+func (m *testMesh) tearDown() {
+	m.t.Helper()
+	for _, n := range m.nodes {
+		n.stop()
+		n.clean()
+		if m.t.Failed() {
+			m.t.Logf("log of %s:\n%s", filepath.Base(n.state), lastLines(n.log.String(), 60))
+		}
+	}
+	if err := os.RemoveAll(m.state); err != nil {
+		m.t.Error(err)
+	}
 }
 
 // setUp lets one process make the three directories.

@@ -75,6 +75,14 @@ func (h *host) openTailnet(ctx context.Context, allow mesh.Allow) error {
 	return nil
 }
 
+// here is the URL of the pages for the person at this machine.
+func (h *host) here() string {
+	if h.local != nil {
+		return h.local.URL()
+	}
+	return h.base
+}
+
 // tailnet is how the identity is on its tailnet.
 func (id identity) tailnet(c Config, allow mesh.Allow) (tailnet.Config, error) {
 	conf := tailnet.Config{

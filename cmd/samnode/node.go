@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -17,6 +16,7 @@ import (
 	"github.com/samnode/samnode/consensus"
 	"github.com/samnode/samnode/provision"
 	"github.com/samnode/samnode/ui"
+	"github.com/samnode/samnode/ui/metrics"
 	"github.com/samnode/samnode/workspace/remote"
 )
 
@@ -42,14 +42,14 @@ type node struct {
 	spaces   *remote.Client
 	peers    peerCache
 	arrivals arrivals
-	metrics  http.Handler
+	metrics  *metrics.Metrics
 	caught   chan struct{} // closed when this node applied what was committed before it started
 	pages    *ui.Server
 }
 
-// run opens the node of a state directory, calls ready with its URL, and
-// serves until ctx ends or the node must stop.
-func run(ctx context.Context, c Config, ready func(url string)) error {
+// run opens the node of a state directory, calls ready with its URL and with
+// the one for this machine, and serves until ctx ends or the node must stop.
+func run(ctx context.Context, c Config, ready func(url, here string)) error {
 	c, err := c.withDefaults()
 	if err != nil {
 		return err
@@ -65,7 +65,7 @@ func run(ctx context.Context, c Config, ready func(url string)) error {
 	n := &node{host: host{c: c}, caught: make(chan struct{})}
 	err = n.open(ctx)
 	if err == nil {
-		ready(n.base)
+		ready(n.base, n.here())
 		err = n.serve(ctx)
 	}
 	return errors.Join(err, n.close())
@@ -73,7 +73,7 @@ func run(ctx context.Context, c Config, ready func(url string)) error {
 
 func (n *node) open(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
-		n.openState, n.openKey, n.openNetworkHere, n.openLog, n.openSpaces, n.openWorkspacesHere, n.openPages,
+		n.openState, n.openKey, n.openNetworkHere, n.openLog, n.openMetrics, n.openSpaces, n.openWorkspacesHere, n.openPages,
 	} {
 		if err := step(ctx); err != nil {
 			return err
@@ -250,6 +250,13 @@ func (p proposer) Propose(ctx context.Context, data []byte) (uint64, error) {
 }
 
 func (n *node) propose(ctx context.Context, parts ...consensus.Part) (uint64, error) {
+	began := time.Now()
+	index, err := n.insist(ctx, parts)
+	n.observed(began, err)
+	return index, err
+}
+
+func (n *node) insist(ctx context.Context, parts []consensus.Part) (uint64, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, proposeFor, errNoLeader)
 	defer cancel()
 	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {

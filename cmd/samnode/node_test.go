@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -44,7 +45,9 @@ type testNode struct {
 	verb  string // dev, or run for a node that was set up
 	args  []string
 	env   []string
-	url   string
+	url   string // of its API, for this machine
+	page  string // of its pages, for people on its tailnet
+	proxy string // through which a browser gets there; empty: none
 	cmd   *exec.Cmd
 	log   *lockedBuffer
 }
@@ -104,7 +107,7 @@ func startNode(t testing.TB, state string, env []string, args ...string) *testNo
 	n := &testNode{t: t, bin: bin, state: state, env: env, verb: "dev", args: append([]string{"--name", name}, args...), log: &lockedBuffer{}}
 	t.Cleanup(func() {
 		n.stop()
-		clean(t, name)
+		n.clean()
 		if t.Failed() {
 			t.Logf("log of the node:\n%s", n.log)
 		}
@@ -116,17 +119,27 @@ func startNode(t testing.TB, state string, env []string, args ...string) *testNo
 	return n
 }
 
+// engineName is the label of what this node has on the engine.
+func (n *testNode) engineName() string {
+	id, err := readIdentity(n.state)
+	if err != nil {
+		return ""
+	}
+	return id.engineName()
+}
+
 // clean removes what the node's workspaces left on the engine.
-func clean(t testing.TB, mesh string) {
-	t.Helper()
+func (n *testNode) clean() {
+	n.t.Helper()
+	name := n.engineName()
+	if _, err := exec.LookPath("docker"); err != nil || name == "" {
+		return
+	}
 	script := `docker ps -aq --filter label=samnode.mesh=$0 | xargs -r docker rm -f; docker volume ls -q --filter label=samnode.mesh=$0 | xargs -r docker volume rm`
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	if _, err := exec.LookPath("docker"); err != nil {
-		return
-	}
-	if out, err := exec.CommandContext(ctx, "sh", "-c", script, mesh).CombinedOutput(); err != nil && !testing.Short() {
-		t.Logf("cleaning up: %v %s", err, out)
+	if out, err := exec.CommandContext(ctx, "sh", "-c", script, name).CombinedOutput(); err != nil && !testing.Short() {
+		n.t.Logf("cleaning up: %v %s", err, out)
 	}
 }
 
@@ -148,9 +161,13 @@ func (n *testNode) start() {
 		n.t.Fatal(err)
 	}
 	lines := bufio.NewScanner(out)
+	here := ""
 	for lines.Scan() {
+		if url, ok := strings.CutPrefix(lines.Text(), "on this machine: "); ok {
+			here = url
+		}
 		if url, ok := strings.CutPrefix(lines.Text(), "samnode is ready: "); ok {
-			n.url = url
+			n.page, n.url = url, cmp.Or(here, url)
 			go io.Copy(io.Discard, out)
 			return
 		}

@@ -140,7 +140,7 @@ func (c *cli) nodeInvite() *cobra.Command {
 	cmd.Flags().DurationVar(&valid, "valid", time.Hour, "how long it can be used")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		var out api.Invitation
-		body := map[string]any{"core": core, "valid_seconds": int(valid / time.Second)}
+		body := map[string]any{"core": core, "valid": valid.String()}
 		if err := c.client().call(cmd.Context(), http.MethodPost, "invitations", body, &out); err != nil {
 			return err
 		}

@@ -10,6 +10,7 @@ import (
 	"github.com/samnode/samnode/chat"
 	"github.com/samnode/samnode/mesh"
 	"github.com/samnode/samnode/provision"
+	"github.com/samnode/samnode/workspace"
 )
 
 // What nodes tell each other keeps its meaning by these codes.
@@ -124,5 +125,5 @@ func (c *cores) call(ctx context.Context, path string, in, out any) error {
 		}
 		c.back(p.Node)
 	}
-	return fmt.Errorf("asking the core nodes: %w", err)
+	return fmt.Errorf("asking the core nodes: %w: %w", workspace.ErrAway, err)
 }

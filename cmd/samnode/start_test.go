@@ -46,7 +46,7 @@ func TestStartOverlaps(t *testing.T) {
 		t.Errorf("without its repository a task exits with %d: %s", code, third)
 	}
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(100 * time.Millisecond) {
-		out, err := exec.CommandContext(t.Context(), "docker", "ps", "-aq", "--filter", "label=samnode.mesh="+n.args[1]).Output()
+		out, err := exec.CommandContext(t.Context(), "docker", "ps", "-aq", "--filter", "label=samnode.mesh="+n.engineName()).Output()
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -28,11 +28,11 @@ type worker struct {
 }
 
 // runWorker opens a worker and serves until ctx ends or the node must stop.
-func runWorker(ctx context.Context, c Config, ready func(url string)) error {
+func runWorker(ctx context.Context, c Config, ready func(url, here string)) error {
 	w := &worker{host: host{c: c}}
 	err := w.open(ctx)
 	if err == nil {
-		ready(w.base)
+		ready(w.base, w.here())
 		err = w.serve(ctx)
 	}
 	return errors.Join(err, w.close())
