@@ -43,14 +43,13 @@ func newNATS(ctx context.Context, servers []string, conns int) (*natsStream, err
 	return t, nil
 }
 
-// makeStream repeats itself while the servers find each other.
+// makeStream repeats itself while the servers find each other: until they have
+// a leader, a request may be lost and not answered.
 func (t *natsStream) makeStream(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	for {
-		_, err := t.js[0].CreateOrUpdateStream(ctx, jetstream.StreamConfig{
-			Name: "bench", Subjects: []string{"bench.>"}, Replicas: 3, Storage: jetstream.FileStorage,
-		})
+		err := t.tryStream(ctx)
 		if err == nil {
 			return nil
 		}
@@ -60,6 +59,15 @@ func (t *natsStream) makeStream(ctx context.Context) error {
 			return fmt.Errorf("making a stream of three replicas: %w", err)
 		}
 	}
+}
+
+func (t *natsStream) tryStream(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	_, err := t.js[0].CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+		Name: "bench", Subjects: []string{"bench.>"}, Replicas: 3, Storage: jetstream.FileStorage,
+	})
+	return err
 }
 
 func (t *natsStream) Name() string                       { return "nats" }
