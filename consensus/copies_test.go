@@ -19,7 +19,7 @@ import (
 func newCopiers(t *testing.T) *cluster {
 	t.Helper()
 	return newCluster(t, func(c *Config) {
-		c.Trailing, c.segmentSize = 1, 4<<10
+		c.Trailing, c.segmentSize = 1, 1<<10
 		c.Machines["m"] = new(copier)
 	})
 }
@@ -30,9 +30,9 @@ func (c *cluster) leaveBehind(t *testing.T) {
 	say(t, c.logs["a"], numbered(1, 10)...)
 	c.agree(t, nodes...)
 	c.stop(t, "c")
-	say(t, c.logs["a"], numbered(11, 300)...)
+	say(t, c.logs["a"], numbered(11, 100)...)
 	snapshot(t, c.logs["a"])
-	say(t, c.logs["a"], "301")
+	say(t, c.logs["a"], "101")
 }
 
 // write has clients propose at a and b until the returned func is called.
@@ -40,13 +40,14 @@ func (c *cluster) write(t *testing.T) (stop func()) {
 	ended := make(chan struct{})
 	var running sync.WaitGroup
 	for _, name := range []string{"a", "b"} {
+		l := c.logs[name]
 		running.Go(func() {
 			for n := 0; ; n++ {
 				select {
 				case <-ended:
 					return
-				case <-time.After(100 * time.Millisecond):
-					say(t, c.logs[name], fmt.Sprintf("%s-%d", name, n))
+				case <-time.After(200 * time.Millisecond):
+					say(t, l, fmt.Sprintf("%s-%d", name, n))
 				}
 			}
 		})
@@ -73,7 +74,7 @@ func TestANodeFarBehindGetsAWholeCopy(t *testing.T) {
 				c.start(t, "c")
 				time.Sleep(2 * time.Second)
 				stop()
-				say(t, c.logs["c"], "302")
+				say(t, c.logs["c"], "102")
 				c.agree(t, "a", "b", "c")
 				if n := c.copied.restores.Load(); n != 1 {
 					t.Errorf("%d copies were restored, want 1", n)
@@ -81,7 +82,7 @@ func TestANodeFarBehindGetsAWholeCopy(t *testing.T) {
 				// It goes on from there, and can help others itself.
 				c.stop(t, "c")
 				c.start(t, "c")
-				say(t, c.logs["c"], "303")
+				say(t, c.logs["c"], "103")
 				c.agree(t, "a", "b", "c")
 				if n := c.copied.restores.Load(); n != 1 {
 					t.Errorf("%d copies were restored after a restart, want still 1", n)
@@ -101,16 +102,17 @@ func TestACopyThatIsSentSlowlyIsSentOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCopiers(t)
 		c.leaveBehind(t)
-		c.copied.write = func() error { time.Sleep(5 * time.Second); return nil }
-		c.copied.restore = func() error { time.Sleep(20 * time.Second); return nil }
+		c.copied.interrupt(
+			func() error { time.Sleep(5 * time.Second); return nil },
+			func() error { time.Sleep(20 * time.Second); return nil })
 		stop := c.write(t)
 		c.start(t, "c")
-		for range 30 {
-			time.Sleep(time.Second)
+		for range 10 {
+			time.Sleep(3 * time.Second)
 			snapshot(t, c.logs["a"])
 		}
 		stop()
-		say(t, c.logs["a"], "302")
+		say(t, c.logs["a"], "102")
 		c.agree(t, "a", "b", "c")
 		if made, restored := c.copied.copies.Load(), c.copied.restores.Load(); made != 1 || restored != 1 {
 			t.Errorf("%d copies made, %d restored; want 1 and 1", made, restored)
@@ -119,7 +121,7 @@ func TestACopyThatIsSentSlowlyIsSentOnce(t *testing.T) {
 		time.Sleep(2 * linger)
 		snapshot(t, c.logs["a"])
 		first, err := c.logs["a"].stores.log.FirstIndex()
-		if last := c.logs["a"].Stats().Last; err != nil || first+200 < last {
+		if last := c.logs["a"].Stats().Last; err != nil || first+60 < last {
 			t.Errorf("the log begins at %d and ends at %d, %v", first, last, err)
 		}
 	})
@@ -130,8 +132,9 @@ func TestTwoNodesShareACopy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCopiers(t)
 		c.leaveBehind(t)
-		c.copied.write = func() error { time.Sleep(5 * time.Second); return nil }
-		c.copied.restore = func() error { time.Sleep(5 * time.Second); return nil }
+		c.copied.interrupt(
+			func() error { time.Sleep(5 * time.Second); return nil },
+			func() error { time.Sleep(5 * time.Second); return nil })
 		d := c.configs["c"]
 		d.Dir, d.Node = t.TempDir(), "d"
 		c.configs["d"], c.copiers["d"] = d, new(disk)
@@ -140,7 +143,7 @@ func TestTwoNodesShareACopy(t *testing.T) {
 			t.Fatal(err)
 		}
 		c.start(t, "c")
-		say(t, c.logs["d"], "302")
+		say(t, c.logs["d"], "102")
 		c.agree(t, "d", "a", "b", "c")
 		if n := c.copied.copies.Load(); n != 1 {
 			t.Errorf("%d copies made, want 1", n)
@@ -190,7 +193,7 @@ func TestACopyIsInterrupted(t *testing.T) {
 						return f(c)
 					}
 				}
-				c.copied.write, c.copied.restore = first(tc.write), first(tc.restore)
+				c.copied.interrupt(first(tc.write), first(tc.restore))
 				c.start(t, "c")
 				if tc.fails {
 					wantFailed(t, c.logs["c"], broken)
@@ -199,13 +202,13 @@ func TestACopyIsInterrupted(t *testing.T) {
 					c.start(t, "c")
 				}
 				c.await(t, "the interruption", once.Load)
-				say(t, c.logs["b"], "302")
+				say(t, c.logs["b"], "102")
 				got := c.agree(t, "b", "a", "c")
 				var texts []string
 				for _, e := range got {
 					texts = append(texts, string(e.Data))
 				}
-				if diff := cmp.Diff(numbered(1, 302), texts); diff != "" {
+				if diff := cmp.Diff(numbered(1, 102), texts); diff != "" {
 					t.Errorf("entries (-want +got):\n%s", diff)
 				}
 			})
@@ -220,7 +223,7 @@ func TestANodeThatHadACopyHandsOnAWholeOne(t *testing.T) {
 		c := newCopiers(t)
 		c.leaveBehind(t)
 		c.start(t, "c")
-		say(t, c.logs["c"], "302")
+		say(t, c.logs["c"], "102")
 		c.agree(t, "a", "b", "c")
 		c.stop(t, "b")
 		c.copiers["b"] = new(disk)
@@ -233,7 +236,7 @@ func TestANodeThatHadACopyHandsOnAWholeOne(t *testing.T) {
 		}
 		c.leader(t, "c")
 		c.start(t, "b")
-		say(t, c.logs["c"], "303")
+		say(t, c.logs["c"], "103")
 		c.agree(t, "c", "a", "b")
 		if made, restored := c.copied.copies.Load(), c.copied.restores.Load(); made != 1 || restored != 2 {
 			t.Errorf("%d copies made, %d restored; want 1 and 2", made, restored)

@@ -54,7 +54,7 @@ func testFailovers(t *testing.T, names []string) {
 			})
 		}
 	}
-	for range 3 {
+	for range 2 {
 		time.Sleep(time.Second)
 		leader := c.leader(t, names...)
 		c.net.cut(leader, true)
@@ -79,7 +79,7 @@ func testFailovers(t *testing.T, names []string) {
 			t.Errorf("%s was acknowledged at %d and is at %d first", id, index, first)
 		}
 	}
-	if unknown == 0 || len(acked) < clients*20 {
+	if unknown == 0 || len(acked) < clients*15 {
 		t.Errorf("%d acknowledged, %d unknown: the race did not happen", len(acked), unknown)
 	}
 }
@@ -254,12 +254,7 @@ func TestTheTransportOutlivesGarbage(t *testing.T) {
 		t.Fatal(err)
 	}
 	random[0] = 0xff
-	for name, tc := range map[string]struct {
-		send  func(group string) []byte
-		slow  time.Duration // between bytes
-		ends  time.Duration // by when the node has ended the connection
-		hello byte
-	}{
+	cases := map[string]garbage{
 		"nothing at all":         {send: func(string) []byte { return nil }, ends: helloWait},
 		"an old raft":            {send: func(string) []byte { return []byte{0, 1, 2, 3} }, ends: time.Second},
 		"garbage":                {send: func(string) []byte { return random }, ends: time.Second},
@@ -275,38 +270,49 @@ func TestTheTransportOutlivesGarbage(t *testing.T) {
 		"a huge call":            {hello: helloCalls, send: func(string) []byte { return []byte{0xff, 0xff, 0xff, 0xff, 1, 2} }, ends: time.Second},
 		"an empty call":          {hello: helloCalls, send: func(string) []byte { return make([]byte, 64) }, ends: time.Second},
 		"half a call":            {hello: helloCalls, send: func(string) []byte { return []byte{0, 0, 1, 0, 1, 2} }, ends: time.Minute},
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				c := newCluster(t, nil)
-				stranger := c.net.transport("stranger")
-				conn, err := stranger.Dial(t.Context(), "a")
-				if err != nil {
-					t.Fatal(err)
-				}
-				group := c.logs["a"].group.get()
-				if tc.hello != 0 {
-					if _, err := conn.Write(append([]byte{helloMagic, 1, tc.hello}, group...)); err != nil {
-						t.Fatal(err)
-					}
-				}
-				began := time.Now()
-				sent := make(chan struct{})
-				go func() {
-					defer close(sent)
-					sendSlowly(conn, tc.send(group), tc.slow)
-				}()
-				_, _ = io.Copy(io.Discard, conn) // until the node ends it
-				if took := time.Since(began); took > tc.ends {
-					t.Errorf("the connection ended after %v, want %v", took, tc.ends)
-				}
-				conn.Close()
-				<-sent
-				say(t, c.logs["b"], "the mesh is unharmed")
-				c.agree(t, nodes...)
-			})
-		})
 	}
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, nil)
+		stranger := c.net.transport("stranger")
+		for name, tc := range cases {
+			conn, err := stranger.Dial(t.Context(), "a")
+			if err != nil {
+				t.Fatal(err)
+			}
+			tc.sendTo(t, name, conn, c.logs["a"].group.get())
+			say(t, c.logs["b"], "the mesh is unharmed by "+name)
+			c.agree(t, "b", "a", "c")
+		}
+	})
+}
+
+// garbage is what a stranger sends.
+type garbage struct {
+	hello byte // a greeting for this comes before it
+	send  func(group string) []byte
+	slow  time.Duration // between bytes
+	ends  time.Duration // by when the node has ended the connection
+}
+
+func (g garbage) sendTo(t *testing.T, name string, conn net.Conn, group string) {
+	t.Helper()
+	if g.hello != 0 {
+		if _, err := conn.Write(append([]byte{helloMagic, 1, g.hello}, group...)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	began := time.Now()
+	sent := make(chan struct{})
+	go func() {
+		defer close(sent)
+		sendSlowly(conn, g.send(group), g.slow)
+	}()
+	_, _ = io.Copy(io.Discard, conn) // until the node ends it
+	if took := time.Since(began); took > g.ends {
+		t.Errorf("%s: the connection ended after %v, want %v", name, took, g.ends)
+	}
+	conn.Close()
+	<-sent
 }
 
 func sendSlowly(conn net.Conn, b []byte, slow time.Duration) {

@@ -125,8 +125,31 @@ type copier struct {
 // copyWatch counts copies and holds them up.
 type copyWatch struct {
 	copies, restores atomic.Int64
-	write            func() error // nil, or called before a copy is written
-	restore          func() error // nil, or called before one is restored
+
+	mu      sync.Mutex
+	write   func() error // nil, or called before a copy is written
+	restore func() error // nil, or called before one is restored
+}
+
+// interrupt has write and restore called, of which each may be nil.
+func (w *copyWatch) interrupt(write, restore func() error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.write, w.restore = write, restore
+}
+
+// before calls what is to be called before a copy is written, or restored.
+func (w *copyWatch) before(restore bool) error {
+	w.mu.Lock()
+	f := w.write
+	if restore {
+		f = w.restore
+	}
+	w.mu.Unlock()
+	if f == nil {
+		return nil
+	}
+	return f()
 }
 
 func (m *copier) Copy() (io.WriterTo, error) {
@@ -140,10 +163,8 @@ func (m *copier) Restore(r io.Reader) error {
 		m.restores++
 		return ErrManifest
 	}
-	if m.watch.restore != nil {
-		if err := m.watch.restore(); err != nil {
-			return err
-		}
+	if err := m.watch.before(true); err != nil {
+		return err
 	}
 	var entries []Entry
 	if err := json.NewDecoder(in).Decode(&entries); err != nil {
@@ -164,10 +185,8 @@ type diskCopy struct {
 
 func (c *diskCopy) WriteTo(w io.Writer) (int64, error) {
 	c.watch.copies.Add(1)
-	if c.watch.write != nil {
-		if err := c.watch.write(); err != nil {
-			return 0, err
-		}
+	if err := c.watch.before(false); err != nil {
+		return 0, err
 	}
 	n, err := io.Copy(w, bytes.NewReader(c.b))
 	return n, err

@@ -208,3 +208,60 @@ func TestTransferHandsOver(t *testing.T) {
 		}
 	})
 }
+
+// TestTheLeaderKnowsHowFarTheOthersAre: and those who do not lead say nothing
+// about it.
+func TestTheLeaderKnowsHowFarTheOthersAre(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, nil)
+		say(t, c.logs["a"], "one")
+		c.agree(t, nodes...)
+		c.net.cut("c", true)
+		say(t, c.logs["a"], numbered(2, 11)...)
+		time.Sleep(2 * time.Second)
+		s := c.logs["a"].Stats()
+		if len(s.Peers) != 2 || s.Peers[0].Node != "b" || s.Peers[1].Node != "c" {
+			t.Fatalf("peers %+v, want b and c", s.Peers)
+		}
+		if b := s.Peers[0]; !b.Voter || b.Lag != 0 || b.Match != s.Last || b.Silent > 200*time.Millisecond {
+			t.Errorf("b = %+v, want a voter that has everything", b)
+		}
+		if c := s.Peers[1]; c.Lag != 10 || c.Silent < 2*time.Second {
+			t.Errorf("c = %+v, want one that lacks 10 entries and is silent", c)
+		}
+		want := Timeouts{Heartbeat: 500 * time.Millisecond, Election: 500 * time.Millisecond, LeaderLease: 250 * time.Millisecond}
+		if s.Timeouts != want {
+			t.Errorf("timeouts %+v, want %+v", s.Timeouts, want)
+		}
+		for _, p := range c.logs["b"].Stats().Peers {
+			if p.Match != 0 || p.Silent != 0 {
+				t.Errorf("a follower says of %s: %+v", p.Node, p)
+			}
+		}
+		c.net.cut("c", false)
+		c.await(t, "c to catch up", func() bool { return c.logs["a"].Stats().Peers[1].Lag == 0 })
+	})
+}
+
+// TestANodeThatWasAloneGetsItsAddress: the others must reach it once it does
+// not lead any more.
+func TestANodeThatWasAloneGetsItsAddress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		conf := testConfig(t, new(recorder))
+		l := open(t, conf)
+		say(t, l, "alone")
+		closeLog(t, l)
+		conf.Transport = newPipeNet().transport("somewhere")
+		conf.Machines["m"] = new(recorder)
+		l = open(t, conf)
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- l.Tend(ctx, TendConfig{}) }()
+		time.Sleep(5 * time.Second)
+		if m, err := l.Members(t.Context()); err != nil || !cmp.Equal(m, []Member{{"a", "somewhere", true}}) {
+			t.Errorf("Members() = %v, %v; want a at its address", m, err)
+		}
+		cancel()
+		<-ended
+	})
+}
