@@ -172,11 +172,7 @@ func (s *Server) renderRows(ctx context.Context, tasks []chat.Task) (rowStep, er
 	step := rowStep{tasks: tasks}
 	names, now := s.projectNames(), s.Room.Now()
 	for _, t := range tasks {
-		r := taskRow(t, names[t.Project], now)
-		if t.Archived {
-			r.Group = "archived" // the page takes the row away
-		}
-		p, err := newPiece(ctx, "row-"+r.ID, rowView(r))
+		p, err := newPiece(ctx, "row-"+string(t.ID), listRow(s.row(t, names[t.Project], now, false)))
 		if err != nil {
 			return step, err
 		}
@@ -187,9 +183,18 @@ func (s *Server) renderRows(ctx context.Context, tasks []chat.Task) (rowStep, er
 
 // rowsNow are the rows of the tasks that changed after an index, at once.
 func (s *Server) rowsNow(ctx context.Context, after uint64) (rowStep, uint64, error) {
-	index := s.Room.Index() // before the tasks: what changes between comes again
-	tasks := append(s.Room.Tasks(chat.Filter{}), s.Room.Tasks(chat.Filter{Archived: true})...)
-	tasks = slices.DeleteFunc(tasks, func(t chat.Task) bool { return t.Index <= after })
+	all, index, _ := s.briefs()
+	var tasks []chat.Task
+	for _, b := range all {
+		if b.index <= after {
+			continue
+		}
+		t, err := s.Room.Task(string(b.id))
+		if err != nil {
+			return rowStep{}, 0, fmt.Errorf("reading task: %w", err)
+		}
+		tasks = append(tasks, t)
+	}
 	step, err := s.renderRows(ctx, tasks)
 	return step, index, err
 }

@@ -2,6 +2,7 @@ package ui
 
 import (
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/samnode/samnode/chat"
@@ -66,7 +67,14 @@ func (s *Server) sampleRows() list {
 	}
 	tasks[0].Asks = []chat.Ask{{Title: "Wants to run a command", Detail: "npm test", Kind: chat.AskPermission}}
 	tasks[4].PullRequest = &chat.PullRequest{Number: 2051, State: "open", Checks: "success"}
-	return s.list(tasks, tasks[2].ID, sampleNow)
+	var briefs []*brief
+	for _, t := range tasks {
+		briefs = append(briefs, newBrief(t))
+	}
+	return s.list(briefs, func(id string) (chat.Task, error) {
+		i := slices.IndexFunc(tasks, func(t chat.Task) bool { return string(t.ID) == id })
+		return tasks[i], nil
+	}, tasks[2].ID, sampleNow)
 }
 
 func sampleSteps() []chat.Step {

@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -245,4 +246,40 @@ func TestManyTabsLeaveRoomForAnother(t *testing.T) {
 	}
 	script(t, first, `window.comeBack(); 0`)
 	wait(t, first, `document.getElementById("m-b1") !== null`)
+}
+
+func TestNodesAreKeptInABrowser(t *testing.T) {
+	ctx := browser(t)
+	m := newFakeMesh()
+	s := newSite(t, m.with)
+	url := strings.Replace(listen(t, s).URL, "127.0.0.1", "core-1.test", 1) // no secure context, as on a tailnet
+	run(t, ctx, chromedp.Navigate(url+"/"))
+	wait(t, ctx, `document.readyState === "complete"`)
+	script(t, ctx, `for (const key of ["g", "m"]) document.body.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true })); 0`)
+	wait(t, ctx, `location.pathname === "/nodes" && document.readyState === "complete"`)
+	script(t, ctx, `window.shifted = 0; new PerformanceObserver((list) => { for (const e of list.getEntries()) if (!e.hadRecentInput) window.shifted += e.value; }).observe({ type: "layout-shift", buffered: true }); 0`)
+
+	// What changes on a node shows by itself, and nothing jumps.
+	m.set(func(a *around) {
+		a.Nodes[2].Load = &api.Load{CPUs: 2, Load: 1.9, MemoryMax: 4 << 30}
+		a.Nodes[1].Online = true
+	})
+	wait(t, ctx, `document.getElementById("node-core-3").textContent.includes("1.9 of 2") && document.getElementById("node-core-2").textContent.includes("Online")`)
+	run(t, ctx, chromedp.Click(`#node-core-2 [name=on]`))
+	wait(t, ctx, `document.getElementById("node-core-2").textContent.includes("Undrain")`)
+	if shifted := script(t, ctx, `window.shifted`); shifted > 0.02 {
+		t.Errorf("the layout shifted by %.3f", shifted)
+	}
+	m.set(func(a *around) {
+		a.Nodes = append(slices.Clone(a.Nodes), api.Node{Name: "fresh", Online: true, Slots: 1})
+	})
+	wait(t, ctx, `document.getElementById("node-fresh") !== null`)
+
+	run(t, ctx, chromedp.Click("#invite [type=submit]"), chromedp.Click(".made [data-copy]"))
+	wait(t, ctx, `document.querySelector(".made .command").textContent === "samnode join s3cret" && document.querySelector("#toasts").textContent === "Copied"`)
+
+	run(t, ctx, chromedp.Click(`#node-core-3 a.danger`))
+	wait(t, ctx, `location.pathname === "/nodes/core-3/remove" && document.activeElement.textContent.trim() === "Keep it"`)
+	run(t, ctx, chromedp.Click("form .danger"))
+	wait(t, ctx, `location.pathname === "/nodes" && document.getElementById("node-core-3") === null`)
 }

@@ -63,16 +63,15 @@ func (s *Server) home(w http.ResponseWriter, r *http.Request) error {
 func (s *Server) filtered(r *http.Request, project chat.ProjectID) list {
 	q := strings.TrimSpace(r.URL.Query().Get("f"))
 	filter := parseFilter(q, callerOf(r).Person)
-	index := s.Room.Index() // before the tasks: what changes between is sent again
-	tasks := s.Room.Tasks(chat.Filter{Project: project, Archived: filter.archived})
+	all, index, _ := s.briefs()
 	names := s.projectNames()
-	kept := tasks[:0:0]
-	for _, t := range tasks {
-		if filter.match(t, names[t.Project]) {
+	var kept []*brief
+	for _, t := range all {
+		if t.archived == filter.archived && (project == "" || t.project == project) && filter.match(t, names[t.project]) {
 			kept = append(kept, t)
 		}
 	}
-	l := s.list(kept, "", s.Room.Now())
+	l := s.list(kept, s.Room.Task, "", s.Room.Now())
 	l.Index, l.Filter, l.Project = index, visible(q), string(project)
 	return l
 }
@@ -109,23 +108,18 @@ func parseFilter(q string, me chat.Person) taskFilter {
 	return f
 }
 
-func (f taskFilter) match(t chat.Task, project string) bool {
-	has := func(s, part string) bool { return part == "" || strings.Contains(strings.ToLower(s), part) }
-	node := ""
-	if t.Lease != nil {
-		node = string(t.Lease.Node)
-	}
-	state := groupOf(t) + " " + string(t.State)
-	if t.Archived {
+func (f taskFilter) match(t *brief, project string) bool {
+	state := t.group + " " + string(t.state)
+	if t.archived {
 		state = "archived"
 	}
-	ok := has(state, f.state) && has(project, f.project) && has(t.Agent, f.agent) && has(node, f.node) &&
-		has(string(t.Author.Person), f.by)
+	ok := contains(state, f.state) && contains(project, f.project) && contains(t.agent, f.agent) && contains(t.node, f.node) &&
+		contains(t.author, f.by)
 	if f.number != "" {
-		ok = ok && t.PullRequest != nil && strconv.Itoa(t.PullRequest.Number) == f.number
+		ok = ok && t.pull > 0 && strconv.Itoa(t.pull) == f.number
 	}
 	for _, w := range f.words {
-		ok = ok && has(t.Title+" "+t.Branch, w)
+		ok = ok && contains(t.title+" "+t.branch, w)
 	}
 	return ok
 }

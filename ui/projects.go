@@ -55,22 +55,26 @@ func (s *Server) projects(w http.ResponseWriter, r *http.Request) error {
 	f := s.frame(r, "Projects")
 	f.Nav = "projects"
 	var rows []projectRow
+	all, _, _ := s.briefs()
 	for _, p := range s.Room.Projects() {
 		if p.Removed {
 			continue
 		}
 		row := projectRow{Name: p.Name, Repo: visible(p.Repo)}
-		tasks := s.Room.Tasks(chat.Filter{Project: p.ID})
-		working := 0
-		for _, t := range tasks {
-			switch groupOf(t) {
+		tasks, working := 0, 0
+		for _, t := range all {
+			if t.project != p.ID || t.archived {
+				continue
+			}
+			tasks++
+			switch t.group {
 			case "needs":
 				row.Needs++
 			case "working", "starting":
 				working++
 			}
 		}
-		row.Tasks = plural(len(tasks), "task")
+		row.Tasks = plural(tasks, "task")
 		if working > 0 {
 			row.Tasks += ", " + strconv.Itoa(working) + " at work"
 		}

@@ -19,7 +19,6 @@ type Writer interface {
 type Lists interface {
 	Projects() []chat.Project
 	Project(idOrName string) (chat.Project, error)
-	Tasks(chat.Filter) []chat.Task
 }
 
 // Reader reads one task and its messages. Messages gives up to limit of them
@@ -30,7 +29,9 @@ type Reader interface {
 	Message(ctx context.Context, task chat.TaskID, id string) (chat.Message, error)
 }
 
-// Stream blocks until something changed after an index.
+// Stream blocks until something changed after an index. TasksSince looks before
+// it waits: with a context that has ended it returns what is there, or
+// context.Canceled when nothing is.
 type Stream interface {
 	Since(ctx context.Context, task chat.TaskID, after uint64, limit int) (chat.Batch, error)
 	TasksSince(ctx context.Context, after uint64) ([]chat.Task, uint64, error)

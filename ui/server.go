@@ -98,6 +98,8 @@ type Server struct {
 	assets    *assets
 	text      *markdown
 	lookout   lookout
+	table     table
+	cache     rowCache
 	beatEvery time.Duration
 	tasks     relays[taskKey, taskStep]
 	rows      relays[struct{}, rowStep]

@@ -120,6 +120,7 @@ type startStep struct {
 }
 
 func (s *Server) start(w http.ResponseWriter, r *http.Request) error {
+	all, _, _ := s.briefs()
 	v := startView{Agents: s.agents(), Nodes: s.Mesh != nil}
 	ready := false
 	for _, a := range v.Agents {
@@ -137,7 +138,7 @@ func (s *Server) start(w http.ResponseWriter, r *http.Request) error {
 		{"agent", "Agent", "Each task runs one. Script needs no key: it runs the fenced shell blocks of a request.", ready},
 		{"mesh", "Mesh", s.meshWords(r), true},
 		{"repo", "Repository", "A project is a repository: any git URL, checked by a real fetch.", len(v.Projects) > 0},
-		{"task", "First task", "These fill the box; you send.", len(s.Room.Tasks(chat.Filter{})) > 0},
+		{"task", "First task", "These fill the box; you send.", len(all) > 0},
 	}
 	done := 0
 	for _, step := range v.Steps {

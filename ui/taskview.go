@@ -3,6 +3,7 @@ package ui
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -238,7 +239,9 @@ func (s *Server) taskPageView(ctx context.Context, t chat.Task, c caller, view s
 	if p, err := s.Room.Project(string(t.Project)); err == nil {
 		v.Project = p.Name
 	}
-	v.List = s.list(s.Room.Tasks(chat.Filter{}), t.ID, s.Room.Now())
+	all, _, _ := s.briefs()
+	all = slices.DeleteFunc(slices.Clone(all), func(b *brief) bool { return b.archived })
+	v.List = s.list(all, s.Room.Task, t.ID, s.Room.Now())
 	v.Tabs = s.tabs(v.URL)
 	for _, m := range messages {
 		it := s.item(t, m)

@@ -1,11 +1,13 @@
 package ui
 
 import (
+	"cmp"
+	"context"
 	"net/http"
 	"slices"
-	"sort"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/samnode/samnode/chat"
@@ -45,11 +47,7 @@ func (s *Server) frame(r *http.Request, title string) frame {
 	}
 	a := s.around(r.Context())
 	f.Self, f.Others, f.Moved, f.Notes = a.self(), strings.Join(a.others(), " "), a.movedFrom(r), a.notes()
-	for _, t := range s.Room.Tasks(chat.Filter{States: []chat.TaskState{chat.NeedsYou, chat.Failed}}) {
-		if !t.Archived {
-			f.Needs++
-		}
-	}
+	_, _, f.Needs = s.briefs()
 	return f
 }
 
@@ -197,42 +195,91 @@ type row struct {
 	At                                 time.Time
 	Order                              int64 // larger is higher
 	Bold, Current, Archived            bool
+	HTML                               string // as it was rendered before
 }
 
-const idleShown = 10
+// What a page has of a group: a list of thousands costs every page that shows it.
+const (
+	groupShown = 100
+	idleShown  = 10 // the rest is folded
+)
 
-func (s *Server) list(tasks []chat.Task, current chat.TaskID, now time.Time) list {
+// list groups tasks; find reads one whose row has to be rendered.
+func (s *Server) list(tasks []*brief, find func(id string) (chat.Task, error), current chat.TaskID, now time.Time) list {
 	names := s.projectNames()
 	l := list{Total: len(tasks)}
-	by := map[string][]row{}
+	by := map[string][]*brief{}
 	for _, t := range tasks {
-		r := taskRow(t, names[t.Project], now)
-		r.Current = t.ID == current
-		by[r.Group] = append(by[r.Group], r)
+		by[t.group] = append(by[t.group], t)
 	}
 	for _, g := range groups {
-		rows := by[g.key]
-		sort.SliceStable(rows, func(i, j int) bool { return rows[i].Order > rows[j].Order })
-		view := group{Key: g.key, Name: g.name, Rows: rows}
-		if g.key == "idle" && len(rows) > idleShown {
-			view.Rows, view.More = rows[:idleShown], rows[idleShown:]
+		of := by[g.key]
+		slices.SortFunc(of, func(a, b *brief) int {
+			return cmp.Or(cmp.Compare(b.since.UnixMilli(), a.since.UnixMilli()), cmp.Compare(b.index, a.index), strings.Compare(string(b.id), string(a.id)))
+		})
+		view := group{Key: g.key, Name: g.name, Left: max(0, len(of)-groupShown)}
+		for _, t := range of[:min(len(of), groupShown)] {
+			if r, ok := s.cached(t, names[t.project], now); ok && t.id != current {
+				view.Rows = append(view.Rows, r)
+			} else if whole, err := find(string(t.id)); err == nil {
+				view.Rows = append(view.Rows, s.row(whole, names[t.project], now, t.id == current))
+			}
 		}
-		view.cap(groupShown)
+		if g.key == "idle" && len(view.Rows) > idleShown {
+			view.Rows, view.More = view.Rows[:idleShown], view.Rows[idleShown:]
+		}
 		l.Groups = append(l.Groups, view)
 	}
 	return l
 }
 
-// groupShown is how many rows of a group one page has: a list of thousands
-// costs every page that shows it.
-const groupShown = 100
+// rowCache has rows as they were rendered, since most of a list is the same
+// from page to page.
+type rowCache struct {
+	mu   sync.Mutex
+	rows map[chat.TaskID]cachedRow
+}
 
-// cap leaves out what is behind the first n rows.
-func (g *group) cap(n int) {
-	rows := min(len(g.Rows), n)
-	more := min(len(g.More), n-rows)
-	g.Left = len(g.Rows) - rows + len(g.More) - more
-	g.Rows, g.More = g.Rows[:rows], g.More[:more]
+type cachedRow struct {
+	index              uint64
+	project, age, html string
+}
+
+const rowsCached = 20_000 // about 15 MB
+
+// cached is a task's row as it was rendered before, when nothing changed that
+// shows.
+func (s *Server) cached(t *brief, project string, now time.Time) (row, bool) {
+	s.cache.mu.Lock()
+	c, ok := s.cache.rows[t.id]
+	s.cache.mu.Unlock()
+	return row{HTML: c.html}, ok && c.index == t.index && c.project == project && c.age == age(now, t.since)
+}
+
+// row is a task's row with its HTML. The row of the page's own task is not like
+// the others'.
+func (s *Server) row(t chat.Task, project string, now time.Time, current bool) row {
+	if current {
+		r := taskRow(t, project, now)
+		r.Current = true
+		return r
+	}
+	r := taskRow(t, project, now)
+	if t.Archived {
+		r.Group = "archived" // the page takes the row away
+	}
+	var b strings.Builder
+	if err := rowView(r).Render(context.Background(), &b); err != nil {
+		return r // the page meets the error again
+	}
+	r.HTML = b.String()
+	s.cache.mu.Lock()
+	defer s.cache.mu.Unlock()
+	if s.cache.rows == nil || len(s.cache.rows) >= rowsCached {
+		s.cache.rows = map[chat.TaskID]cachedRow{}
+	}
+	s.cache.rows[t.ID] = cachedRow{t.Index, project, r.Age, r.HTML}
+	return r
 }
 
 func (s *Server) projectNames() map[chat.ProjectID]string {

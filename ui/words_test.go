@@ -1,6 +1,8 @@
 package ui
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -83,15 +85,50 @@ func TestTheStepperTellsWhatItWaitsFor(t *testing.T) {
 }
 
 func TestLongGroupIsCut(t *testing.T) {
-	g := group{Rows: make([]row, 10), More: make([]row, 500)}
-	g.cap(100)
-	if len(g.Rows) != 10 || len(g.More) != 90 || g.Left != 410 {
-		t.Errorf("cap(100) of 10 and 500 = %d, %d, left %d", len(g.Rows), len(g.More), g.Left)
+	s := newSite(t)
+	tasks := map[string]chat.Task{}
+	var briefs []*brief
+	for i := range 600 {
+		state := chat.Idle
+		if i%4 == 0 {
+			state = chat.Working
+		}
+		task := chat.Task{ID: chat.TaskID(fmt.Sprint("T", i)), State: state, Index: uint64(i + 1), Since: sampleNow.Add(-time.Duration(i) * time.Minute)}
+		tasks[string(task.ID)], briefs = task, append(briefs, newBrief(task))
 	}
-	g = group{Rows: make([]row, 150)}
-	g.cap(100)
-	if len(g.Rows) != 100 || len(g.More) != 0 || g.Left != 50 {
-		t.Errorf("cap(100) of 150 = %d, %d, left %d", len(g.Rows), len(g.More), g.Left)
+	find := func(id string) (chat.Task, error) { return tasks[id], nil }
+	for range 2 { // the second time from what was rendered before
+		for _, g := range s.list(briefs, find, "T1", sampleNow).Groups {
+			rows, more, left := len(g.Rows), len(g.More), g.Left
+			if want := map[string][3]int{"idle": {10, 90, 350}, "working": {100, 0, 50}}[g.Key]; want != [3]int{rows, more, left} {
+				t.Errorf("%s shows %d, folds %d, leaves %d out, want %v", g.Key, rows, more, left, want)
+			}
+			if g.Key == "idle" && (!g.Rows[0].Current || !strings.Contains(g.Rows[1].HTML, `id="row-T2"`)) {
+				t.Errorf("idle begins with %+v", g.Rows[:2])
+			}
+		}
+	}
+}
+
+func TestARowIsRenderedAnewWhenItChanges(t *testing.T) {
+	s := newSite(t)
+	task := chat.Task{ID: "T", Title: "One", State: chat.Idle, Index: 1, Since: sampleNow}
+	html := func(now time.Time, project string) string {
+		if r, ok := s.cached(newBrief(task), project, now); ok {
+			return r.HTML
+		}
+		return s.row(task, project, now, false).HTML
+	}
+	first := html(sampleNow, "web")
+	if again := html(sampleNow, "web"); again != first {
+		t.Error("the same row differs")
+	}
+	if html(sampleNow.Add(5*time.Minute), "web") == first || html(sampleNow, "store") == first {
+		t.Error("an older row, or one of another project, is the same")
+	}
+	task.Index, task.Title = 2, "Two"
+	if got := html(sampleNow, "web"); !strings.Contains(got, "Two") {
+		t.Errorf("after a change: %s", got)
 	}
 }
 
