@@ -33,6 +33,7 @@ var allowed = map[string][]string{
 	"provision":               {},
 	"ui":                      {"chat", "ui/api"},
 	"ui/api":                  {"chat"},
+	"ui/metrics":              {},
 	"workspace":               {"chat", "workspace/acp", "workspace/agents", "workspace/broker", "workspace/devcontainer", "workspace/docker", "workspace/git", "workspace/shim"},
 	"workspace/acp":           {"chat"},
 	"workspace/agents":        {"chat"},
