@@ -168,8 +168,12 @@ func (c *caller) read() {
 		delete(c.waiting, f.id)
 		c.heard = time.Now()
 		c.mu.Unlock()
-		if a != nil {
-			a.answer <- answer{f.number, unpackError(f.code, string(f.body))}
+		switch {
+		case a == nil: // nobody waits any more
+		case f.code == 0:
+			a.answer <- answer{index: f.number}
+		default:
+			a.answer <- answer{err: unpackError(f.number, string(f.body))}
 		}
 	}
 }

@@ -187,6 +187,7 @@ func (c *Config) raft(notify chan<- bool) *raft.Config {
 	conf.BatchApplyCh = true
 	conf.NoSnapshotRestoreOnStart = true // load does it, for the machines that need it
 	conf.NoLegacyTelemetry = true
+	conf.ShutdownOnRemove = false // Raft would stop without a word
 	conf.NotifyCh = notify
 	conf.Logger = newHclog(c.Logger, "raft")
 	return conf

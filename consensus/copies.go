@@ -333,7 +333,8 @@ func (l *Log) newer(index uint64) (bool, error) {
 	return index > l.raft.AppliedIndex(), nil
 }
 
-// keepFrom is the first entry that another node needs the log to keep.
+// keepFrom is the first entry that another node needs the log to keep. One that
+// does not catch up although it is there must not fill the disk.
 func (l *Log) keepFrom() (uint64, bool) {
 	<-l.opened // Raft works before NewRaft returns
 	if l.raft == nil || l.raft.State() != raft.Leader {
@@ -343,8 +344,11 @@ func (l *Log) keepFrom() (uint64, bool) {
 	if base, ok := l.wire.peers.base(); ok && (!any || base < index) {
 		index, any = base, true
 	}
-	return index, any
+	return index, any && index+max(mostKept, 32*l.conf.Trailing) > l.raft.LastIndex()
 }
+
+// mostKept is how many entries are kept for others at least, if they need them.
+const mostKept = 1 << 18
 
 // sweepCopies removes what a killed process left of copies.
 func sweepCopies(dir string) error {

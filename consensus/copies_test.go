@@ -198,7 +198,11 @@ func TestACopyIsInterrupted(t *testing.T) {
 				if tc.fails {
 					wantFailed(t, c.logs["c"], broken)
 					c.stop(t, "c")
-					// The copy is on disk and the log is the one of before.
+					// The copy is on disk and the log is the one of before. Another
+					// leader does not send it again.
+					if err := c.logs["a"].Transfer(t.Context()); err != nil {
+						t.Fatal(err)
+					}
 					c.start(t, "c")
 				}
 				c.await(t, "the interruption", once.Load)

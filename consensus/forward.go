@@ -20,8 +20,9 @@ import (
 //
 //	4 bytes  length of the rest, big endian
 //	8 bytes  number of the call on this connection
-//	1 byte   request: kind; answer: the errors in it, as bits
-//	8 bytes  request: ms that the caller still waits; answer: index
+//	1 byte   request: kind; answer: 0, or 1 for an error
+//	8 bytes  request: ms that the caller still waits; answer: index, or the
+//	         known errors in the error, as bits
 //	rest     request: body; answer: text of the error
 const (
 	frameHead = 4
@@ -46,10 +47,10 @@ const (
 // errNotHere: nothing was done, and whoever leads now must do it.
 var errNotHere = errors.New("this node does not lead")
 
-// bitNotHere and wireErrors are how errors travel.
-const bitNotHere = 1 << 7
-
-var wireErrors = [...]error{ErrTooLarge, ErrFull, ErrNoLeader, ErrUnknownOutcome, ErrClosed, ErrLeadershipLost, ErrLastVoter}
+// wireErrors is how errors travel: each has the bit of its place, for ever.
+var wireErrors = [...]error{
+	errNotHere, ErrTooLarge, ErrFull, ErrNoLeader, ErrUnknownOutcome, ErrClosed, ErrLeadershipLost, ErrLastVoter, ErrNewer,
+}
 
 // remoteError is an error of another node.
 type remoteError struct {
@@ -61,13 +62,7 @@ func (e *remoteError) Error() string   { return e.text }
 func (e *remoteError) Unwrap() []error { return e.is }
 
 // packError is the reverse of unpackError.
-func packError(err error) (bits byte, text string) {
-	if err == nil {
-		return 0, ""
-	}
-	if errors.Is(err, errNotHere) {
-		bits |= bitNotHere
-	}
+func packError(err error) (bits uint64, text string) {
 	for i, e := range wireErrors {
 		if errors.Is(err, e) {
 			bits |= 1 << i
@@ -76,14 +71,8 @@ func packError(err error) (bits byte, text string) {
 	return bits, strings.ToValidUTF8(err.Error()[:min(len(err.Error()), 1024)], "")
 }
 
-func unpackError(bits byte, text string) error {
-	if bits == 0 && text == "" {
-		return nil
-	}
+func unpackError(bits uint64, text string) error {
 	e := &remoteError{text: text}
-	if bits&bitNotHere != 0 {
-		e.is = append(e.is, errNotHere)
-	}
 	for i, known := range wireErrors {
 		if bits&(1<<i) != 0 {
 			e.is = append(e.is, known)
@@ -215,9 +204,12 @@ func (l *Log) serveCalls(conn net.Conn) {
 			if err != nil && !errors.Is(err, ErrUnknownOutcome) && l.isEnding() {
 				err = errNotHere // another node will lead
 			}
-			bits, text := packError(err)
-			// The caller finds out by the connection's end.
-			_ = out.send(frame{id: f.id, code: bits, number: index, body: []byte(text)})
+			answer := frame{id: f.id, number: index}
+			if err != nil {
+				bits, text := packError(err)
+				answer.code, answer.number, answer.body = 1, bits, []byte(text)
+			}
+			_ = out.send(answer) // the caller finds out by the connection's end
 		})
 	}
 }

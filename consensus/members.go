@@ -132,7 +132,7 @@ func (l *Log) answers(p peer) bool {
 
 // caughtUp tells whether a peer has almost all of the log.
 func (l *Log) caughtUp(p peer) bool {
-	return p.match > 0 && p.match+baseSlack >= l.raft.LastIndex()
+	return p.match > 0 && p.match+slack >= l.raft.LastIndex()
 }
 
 // addHere adds a member on the leader.

@@ -11,7 +11,8 @@ import (
 // peers is what this node, as leader, knows of how far the others are. Raft
 // keeps that to itself, so it is read off the messages.
 type peers struct {
-	news chan struct{} // a peer has more entries; of capacity 1
+	news  chan struct{} // a peer has more entries; of capacity 1
+	slack uint64        // entries that a peer may lack that does not need base any more
 
 	mu     sync.Mutex
 	term   uint64 // that the rest is about
@@ -32,8 +33,8 @@ type peer struct {
 	base uint64
 }
 
-func newPeers() *peers {
-	return &peers{news: make(chan struct{}, 1), of: make(map[raft.ServerID]*peer)}
+func newPeers(trailing uint64) *peers {
+	return &peers{slack: min(slack, trailing/2), news: make(chan struct{}, 1), of: make(map[raft.ServerID]*peer)}
 }
 
 // atLocked returns the peer in term, nil when the term is over.
@@ -81,14 +82,14 @@ func (ps *peers) answered(id raft.ServerID, req *raft.AppendEntriesRequest, resp
 	}
 	p.match = max(p.match, has)
 	p.told = max(p.told, min(req.LeaderCommitIndex, has))
-	if p.match > p.base && p.match+baseSlack >= req.LeaderCommitIndex {
+	if p.match > p.base && p.match+ps.slack >= req.LeaderCommitIndex {
 		p.base = 0
 	}
 }
 
-// baseSlack is how many entries a node may lack that has caught up: fewer than
-// the log keeps in any case.
-const baseSlack = 64
+// slack is how many entries a node may lack that has caught up: under load a
+// few batches are always on the way.
+const slack = 1024
 
 // sending keeps the log from base on for a peer that is sent a snapshot.
 func (ps *peers) sending(id raft.ServerID, term, base uint64) {

@@ -46,7 +46,7 @@ type wire struct {
 // calls to serve. Without a transport the node is alone and talks to itself in
 // memory.
 func openTransport(c *Config, g *group, serve func(net.Conn)) wire {
-	w := wire{peers: newPeers()}
+	w := wire{peers: newPeers(c.Trailing)}
 	if c.Transport == nil {
 		addr, trans := raft.NewInmemTransport(raft.ServerAddress(c.Node))
 		trans.Connect(addr, trans)
