@@ -138,3 +138,65 @@ func measure(b *testing.B, clients int, call func() error) {
 	b.ReportMetric(ms(0.50), "p50-ms")
 	b.ReportMetric(ms(0.99), "p99-ms")
 }
+
+// bigMachine is a Copier with a store of so many bytes, which nobody keeps.
+type bigMachine struct {
+	nullMachine
+	size     int64
+	restored chan int64
+}
+
+func (m *bigMachine) Copy() (io.WriterTo, error) { return bigCopy(m.size), nil }
+
+func (m *bigMachine) Restore(r io.Reader) error {
+	n, err := io.Copy(io.Discard, r)
+	m.restored <- n
+	return err
+}
+
+type bigCopy int64
+
+func (c bigCopy) WriteTo(w io.Writer) (int64, error) {
+	b := make([]byte, 32<<10)
+	for left := int64(c); left > 0; left -= int64(len(b)) {
+		if _, err := w.Write(b); err != nil {
+			return 0, err
+		}
+	}
+	return int64(c), nil
+}
+
+// BenchmarkWholeCopy is a node that has nothing: a copy is made, sent over
+// loopback TCP, written and restored.
+func BenchmarkWholeCopy(b *testing.B) {
+	const size = 256 << 20
+	b.SetBytes(size)
+	for range b.N {
+		var logs []*Log
+		restored := make(chan int64, 1)
+		for _, name := range nodes[:2] {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				b.Fatal(err)
+			}
+			c := benchConfig(b)
+			c.Node, c.Bootstrap, c.Join, c.Transport = name, name == "a", name != "a", tcpTransport{l}
+			c.Trailing, c.segmentSize = 1, 4<<10
+			c.Machines["m"] = &bigMachine{size: size, restored: restored}
+			logs = append(logs, open(b, c))
+			if name == "a" {
+				say(b, logs[0], numbered(1, 200)...)
+				snapshot(b, logs[0])
+			}
+		}
+		if err := logs[0].AddMember(b.Context(), "b", logs[1].conf.Transport.Addr().String()); err != nil {
+			b.Fatal(err)
+		}
+		if n := <-restored; n != size {
+			b.Fatalf("restored %d bytes, want %d", n, size)
+		}
+		for _, l := range logs {
+			closeLog(b, l)
+		}
+	}
+}
