@@ -107,8 +107,10 @@ type Drain struct {
 	On   bool   `json:"on"`
 }
 
-// Remove ends a node's membership, its machine and its leases. The last core
-// node stays. The name may join again with a new invitation.
+// Remove ends a node's membership and its machine. Its leases run out as those
+// of a silent node do: it may not have heard yet that it was removed. The last
+// core node stays. The name may join again with a new invitation, once its
+// leases have ended.
 type Remove struct {
 	Node string `json:"node"`
 }

@@ -78,8 +78,12 @@ func (k *checker) after(p Pool, out Outcome) error {
 			return fmt.Errorf("leased twice: %+v", l)
 		}
 		slots[l.Slot], tasks[l.Task] = true, true
-		if _, is := p.Machine(l.Node); !is {
-			return fmt.Errorf("a lease on a node that is not there: %+v", l)
+		n, member := p.Node(l.Node) // one that was removed keeps its leases until they run out
+		if _, is := p.Machine(l.Node); !is && (member || p.Mesh.ID == "") {
+			return fmt.Errorf("a lease on a machine that is not there: %+v", l)
+		}
+		if member && n.Invite != "" && n.Joined.After(l.Since) {
+			return fmt.Errorf("a lease of a node that was removed, on one that joined as %s: %+v", n.Name, l)
 		}
 	}
 	core := p.Mesh.ID == ""

@@ -218,7 +218,9 @@ func (h *Heart) flush(ctx context.Context) {
 	close(batch.done)
 }
 
-// observe marks the nodes whose newest sign of life moved, or that are new.
+// observe marks the nodes whose newest sign of life moved, or that are new. One
+// that was removed stays marked as long as it has leases: it may act under them
+// until they run out.
 func (h *Heart) observe(now time.Time) {
 	p, _ := h.c.State.Pool()
 	for _, n := range p.Nodes {
@@ -226,14 +228,20 @@ func (h *Heart) observe(now time.Time) {
 			h.marks[n.Name] = mark{index: n.Index, at: now}
 		}
 	}
+	for _, l := range p.Leases {
+		if _, known := h.marks[l.Node]; !known {
+			h.marks[l.Node] = mark{at: now}
+		}
+	}
 	maps.DeleteFunc(h.marks, func(name string, _ mark) bool {
 		_, is := p.Node(name)
-		return !is
+		return !is && !p.holds(name)
 	})
 }
 
 // Silent lists the nodes that this leader has not heard from for as long as a
-// lease lasts. Nobody is silent for a node that does not lead.
+// lease lasts, removed ones with leases included. Nobody is silent for a node
+// that does not lead.
 func (h *Heart) Silent() []string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -262,6 +270,8 @@ func (h *Heart) HeardAgo(node string) (time.Duration, bool) {
 	}
 	now := time.Now()
 	h.observe(now)
+	p, _ := h.c.State.Pool()
+	_, is := p.Node(node)
 	m, ok := h.marks[node]
-	return now.Sub(m.at), ok
+	return now.Sub(m.at), ok && is
 }

@@ -208,6 +208,58 @@ func TestSilent(t *testing.T) {
 	})
 }
 
+// TestSilentRemoved: a node that was removed while nobody could tell it so acts
+// under its leases until its tenure ends, under an old leader and a new one.
+func TestSilentRemoved(t *testing.T) {
+	for name, elected := range map[string]bool{"the same leader": false, "a new leader": true} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, h *Heart, l *oneLog) {
+				tenure := NewTenure(0)
+				for _, c := range []Command{grant("t1", "b", "b/1"), remove("b")} {
+					sent := time.Now()
+					if err := <-beat(t, h, "b", "y"); err != nil {
+						t.Fatal(err)
+					}
+					tenure.Renewed(sent)
+					if err := l.propose(t.Context(), c); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if elected {
+					h = NewHeart(HeartConfig{State: l.state})
+					ctx, cancel := context.WithCancel(t.Context())
+					ended := make(chan error, 1)
+					go func() { ended <- h.Run(ctx) }()
+					defer func() { cancel(); <-ended }()
+					synctest.Wait()
+				}
+				if _, ok := h.HeardAgo("b"); ok {
+					t.Error("a removed node was heard")
+				}
+				for range 2 * int(DefaultLeaseFor/time.Second) {
+					time.Sleep(time.Second)
+					p, _ := l.state.Pool()
+					expired := Expired(p, h.Silent())
+					if len(expired) == 0 {
+						continue
+					}
+					if tenure.Err() == nil {
+						t.Error("the lease ends before its holder gave up")
+					}
+					if err := l.propose(t.Context(), Command{Release: expired[0].Release()}); err != nil {
+						t.Fatal(err)
+					}
+					if p, _ := l.state.Pool(); len(p.Leases) > 0 || slices.Contains(h.Silent(), "b") {
+						t.Errorf("leases %+v, silent %v: want none, and not b", p.Leases, h.Silent())
+					}
+					return
+				}
+				t.Error("its lease does not end")
+			})
+		})
+	}
+}
+
 // TestSilentNewLeader gives everyone a full term, whatever the state says.
 func TestSilentNewLeader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -160,6 +160,9 @@ func (a *applier) join(j Join) error {
 	case taken:
 		return refuse(CodeRefused, "The mesh has a node %s, at %s: join as %s (samnode join --name %s), or remove the other first (samnode node remove %s).",
 			other.Name, other.Addr, a.freeName(other.Name), a.freeName(other.Name), other.Name)
+	case a.holds(j.Node.Name):
+		return refuse(CodeRefused, "A node %s was removed, and may be at work still: join again in a minute, or as %s (samnode join --name %s).",
+			j.Node.Name, a.freeName(j.Node.Name), a.freeName(j.Node.Name))
 	}
 	a.Nodes = put(a.Nodes, a.member(j.Node, j.Node.Core, i.Invite), nodeKey)
 	i.Node, i.Used = j.Node.Name, a.now
@@ -202,6 +205,5 @@ func (a *applier) remove(r Remove) error {
 	}
 	a.Nodes = slices.DeleteFunc(a.Nodes, func(n Node) bool { return n.Name == r.Node })
 	a.Machines = slices.DeleteFunc(a.Machines, func(m Machine) bool { return m.Node == r.Node })
-	a.Leases = slices.DeleteFunc(a.Leases, func(l Lease) bool { return l.Node == r.Node })
 	return nil
 }

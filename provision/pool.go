@@ -99,6 +99,11 @@ func (p Pool) Lease(task string) (Lease, bool) {
 	return p.Leases[i], true
 }
 
+// holds tells whether a node of that name has leases, member or not.
+func (p Pool) holds(node string) bool {
+	return slices.ContainsFunc(p.Leases, func(l Lease) bool { return l.Node == node })
+}
+
 func nodeKey(n Node) string         { return n.Name }
 func inviteKey(i Invitation) string { return i.ID }
 func machineKey(m Machine) string   { return m.Node }

@@ -229,8 +229,12 @@ func (e Expiry) Release() *Release {
 func Expired(p Pool, silent []string) []Expiry {
 	var out []Expiry
 	for _, l := range p.Leases {
+		reason := "Node " + l.Node + " has not been heard from for as long as its lease lasts"
+		if _, is := p.Node(l.Node); !is {
+			reason = "Node " + l.Node + " was removed"
+		}
 		if slices.Contains(silent, l.Node) {
-			out = append(out, Expiry{Lease: l, Reason: "Node " + l.Node + " has not been heard from for as long as its lease lasts"})
+			out = append(out, Expiry{Lease: l, Reason: reason})
 		}
 	}
 	return out

@@ -114,4 +114,8 @@ func TestExpired(t *testing.T) {
 	if got := Expired(p, nil); got != nil {
 		t.Errorf("Expired(nobody silent) = %+v", got)
 	}
+	_, p = build(t, member(grant("t1", "b", "b/1"), remove("b"))...)
+	if got := Expired(p, []string{"b"}); len(got) != 1 || got[0].Reason != "Node b was removed" {
+		t.Errorf("Expired of a removed node = %+v", got)
+	}
 }
