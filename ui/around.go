@@ -143,7 +143,7 @@ func (a around) notes() []note {
 	}
 	var out []note
 	if !a.Mesh.Quorum {
-		out = append(out, note{Bad: true, Text: api.ReadOnly(a.Mesh, a.Nodes) + " You can read; what you write is kept in the page and sent when it can be.", Link: "/nodes", Word: "Nodes"})
+		out = append(out, note{Bad: true, Text: api.ReadOnly(a.Mesh, a.Nodes) + " What you write waits in the page and is sent then.", Link: "/nodes", Word: "Nodes"})
 	}
 	if behind := time.Duration(a.Mesh.BehindMS) * time.Millisecond; behind > lagLong {
 		n := note{Text: "This node is behind: it has lacked " + entriesOf(a.Mesh.Lag) + " for " + length(behind.Truncate(time.Second)) + "."}

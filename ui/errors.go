@@ -103,6 +103,8 @@ func (s *Server) page(role Role, h handler) http.Handler {
 		case err != nil:
 			s.Logger.Warn("caller is unknown", "err", err, "remote", r.RemoteAddr)
 			err = errUnknown
+		case c.Role == "":
+			err = s.newcomer(r)
 		case !c.may(role):
 			err = &refusal{role}
 		default:

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"slices"
@@ -179,6 +180,11 @@ func TestPeopleAndBackupsAreSet(t *testing.T) {
 			t.Errorf("the last owner as %s = %d, want %d", role, w.Code, want)
 		}
 	}
+	s.WhoIs = func(*http.Request) (chat.Person, Role, error) { return "cy@example.com", "", nil }
+	if w := s.get(t, "/"); w.Code != 403 || !strings.Contains(w.Body.String(), "an owner has to give you a role first, under Settings, People: ask ana@example.com") {
+		t.Errorf("a person without a role = %d %s", w.Code, w.Body)
+	}
+	s.WhoIs = func(*http.Request) (chat.Person, Role, error) { return "ana@example.com", s.role, nil }
 	set := url.Values{"destination": {"/srv/backup"}, "schedule": {"sometimes"}, "recipient": {"age1x"}, "keep": {"7"}}
 	if w := s.post(t, "/settings/backup", set); w.Code != 422 || !strings.Contains(w.Body.String(), `value="sometimes"`) || !strings.Contains(w.Body.String(), "write &#34;daily 03:00&#34;") {
 		t.Errorf("a schedule that is none = %d, or what was typed is lost", w.Code)

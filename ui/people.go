@@ -13,13 +13,14 @@ import (
 // personView is a person of the mesh in the settings.
 type personView struct {
 	Person, Role, Since string
-	Self                bool
+	Self, Waits         bool // Waits: an owner has to give a role
 }
 
 var roleChoices = []choice{
 	{string(Owner), "Owner", "also nodes, people, secrets and backups"},
 	{string(Member), "Member", "starts tasks, writes, answers, opens terminals"},
 	{string(Viewer), "Viewer", "reads"},
+	{"", "No role", "may not even read"},
 }
 
 // backupView is where backups go and what came of them.
@@ -43,7 +44,7 @@ func (s *Server) meshSettings(r *http.Request, v *settingsView) error {
 		}
 		now := s.Room.Now()
 		for _, p := range list {
-			row := personView{Person: line(string(p.Person), 100), Role: line(p.Role, 20), Self: p.Person == callerOf(r).Person}
+			row := personView{Person: line(string(p.Person), 100), Role: line(p.Role, 20), Waits: p.Role == "", Self: p.Person == callerOf(r).Person}
 			if !p.Since.IsZero() {
 				row.Since = "first here " + age(now, p.Since)
 			}
@@ -85,14 +86,32 @@ func newBackupView(b api.Backup) backupView {
 	return v
 }
 
+// newcomer is the answer to a person whom nobody gave a role.
+func (s *Server) newcomer(r *http.Request) error {
+	if s.People == nil {
+		return &refusal{Viewer}
+	}
+	people, err := s.People.People(r.Context())
+	if err != nil {
+		return fmt.Errorf("reading people: %w", err)
+	}
+	var owners []string
+	for _, p := range people {
+		if p.Role == string(Owner) {
+			owners = append(owners, line(string(p.Person), 100))
+		}
+	}
+	return fmt.Errorf("%w: an owner has to give you a role first, under Settings, People: ask %s", errNoRight, strings.Join(owners, " or "))
+}
+
 func (s *Server) roleSet(w http.ResponseWriter, r *http.Request) error {
 	if s.People == nil {
 		return errNoPart
 	}
-	role := r.PostFormValue("role")
+	person, role := chat.Person(strings.TrimSpace(r.PostFormValue("person"))), r.PostFormValue("role")
 	err := api.CheckRole(role)
 	if err == nil {
-		err = s.People.SetRole(r.Context(), callerOf(r).author(), chat.Person(r.PostFormValue("person")), role)
+		err = s.People.SetRole(r.Context(), callerOf(r).author(), person, role)
 	}
 	return s.settled(w, r, "/settings#people", err, nil)
 }

@@ -48,8 +48,8 @@ type Invitations interface {
 // People are the persons who ever called, and what they may do.
 type People interface {
 	People(context.Context) ([]Person, error)
-	// SetRole gives a person a role: owner, member or viewer. Taking the last
-	// owner's wraps chat.ErrRefused.
+	// SetRole gives a person a role: owner, member or viewer, or with an empty
+	// one takes it away. Taking the last owner's wraps chat.ErrRefused.
 	SetRole(ctx context.Context, by chat.Author, person chat.Person, role string) error
 }
 
@@ -189,7 +189,7 @@ type Invitation struct {
 // Person is somebody who may call.
 type Person struct {
 	Person chat.Person `json:"person"`
-	Role   string      `json:"role"`
+	Role   string      `json:"role"`           // empty: an owner has to give one
 	Since  time.Time   `json:"since,omitzero"` // of the first call
 }
 

@@ -211,6 +211,8 @@ func TestPeopleBackupsAndSettings(t *testing.T) {
 	f := newFixture(t, withMesh(newThreeNodes()))
 	f.want(204, "PUT", "/api/v1/people/ben@example.com", `{"role":"viewer"}`)
 	f.want(400, "PUT", "/api/v1/people/ben@example.com", `{"role":"king"}`)
+	f.want(400, "PUT", "/api/v1/people/ben@example.com", `{}`)
+	f.want(204, "PUT", "/api/v1/people/cy@example.com", `{"role":""}`)
 	f.want(409, "PUT", "/api/v1/people/ana@example.com", `{"role":"viewer"}`)
 	if list := f.want(200, "GET", "/api/v1/people", ""); !strings.Contains(list, `{"person":"ben@example.com","role":"viewer"}`) {
 		t.Errorf("people = %s", list)

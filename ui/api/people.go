@@ -8,13 +8,13 @@ import (
 	"github.com/samnode/samnode/chat"
 )
 
-// The roles of a person, from most to least.
-var roles = []string{"owner", "member", "viewer"}
+// The roles of a person, from most to least; the last is none.
+var roles = []string{"owner", "member", "viewer", ""}
 
 // CheckRole refuses what is no role.
 func CheckRole(role string) error {
 	if !slices.Contains(roles, role) {
-		return fmt.Errorf("%w: a role is owner, member or viewer", chat.ErrInvalid)
+		return fmt.Errorf("%w: a role is owner, member or viewer; an empty one takes it away", chat.ErrInvalid)
 	}
 	return nil
 }
@@ -35,16 +35,19 @@ func (s *server) setRole(w http.ResponseWriter, r *request) error {
 		return errNotHere
 	}
 	var in struct {
-		Role string `json:"role"`
+		Role *string `json:"role"`
 	}
 	if err := decode(r, &in); err != nil {
 		return err
 	}
-	if err := CheckRole(in.Role); err != nil {
+	if in.Role == nil {
+		return fmt.Errorf("the role is missing: %w", chat.ErrInvalid)
+	}
+	if err := CheckRole(*in.Role); err != nil {
 		return err
 	}
 	person := chat.Person(r.PathValue("person"))
-	if err := s.c.People.SetRole(r.Context(), r.by, person, in.Role); err != nil {
+	if err := s.c.People.SetRole(r.Context(), r.by, person, *in.Role); err != nil {
 		return fmt.Errorf("setting the role of %.60q: %w", person, err)
 	}
 	w.WriteHeader(http.StatusNoContent)

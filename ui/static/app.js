@@ -565,12 +565,13 @@ async function post(url, body) {
   return answer;
 }
 
-// Errors of the way there are tried again under the same id for 30 s.
+// Errors of the way there are tried again under the same id for 30 s, and for as
+// long as the mesh says that it cannot write.
 async function persist(send) {
   const until = Date.now() + 30000;
   for (let wait = 300; ; wait = Math.min(4000, wait * 2)) {
     try { return await send(); } catch (err) {
-      if ((err.status && ![500, 502, 503, 504].includes(err.status)) || Date.now() > until) throw err;
+      if ((err.status && ![500, 502, 503, 504].includes(err.status)) || (Date.now() > until && !$("#mesh .bad"))) throw err;
       await new Promise((r) => setTimeout(r, wait));
     }
   }
