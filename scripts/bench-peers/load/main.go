@@ -27,6 +27,7 @@ import (
 
 type options struct {
 	etcd, nats, samnode string
+	tailnet             string
 	project, tokenFile  string
 	tasks, queue        int
 	clients             string
@@ -42,6 +43,7 @@ func main() {
 	flag.StringVar(&o.etcd, "etcd", "", "client addresses of the etcd servers, host:port,...")
 	flag.StringVar(&o.nats, "nats", "", "client addresses of the NATS servers, host:port,...")
 	flag.StringVar(&o.samnode, "samnode", "", "base URLs of the samnode nodes, http://host:port,...")
+	flag.StringVar(&o.tailnet, "tailnet", "", "the same of a second samnode mesh, whose nodes are on a tailnet")
 	flag.StringVar(&o.project, "project", "bench", "project of samnode's mesh to make draft tasks in")
 	flag.StringVar(&o.tokenFile, "token-file", "", "file with a bearer token for samnode's API; \"\": none is sent")
 	flag.IntVar(&o.tasks, "tasks", 256, "draft tasks of samnode that take the messages in turn")
@@ -133,14 +135,16 @@ func (o options) connect(ctx context.Context, clients int) (targets []target, er
 			targets = append(targets, t)
 		}
 	}
-	if o.samnode != "" {
-		var token []byte
-		if o.tokenFile != "" {
-			if token, err = os.ReadFile(o.tokenFile); err != nil {
-				return nil, err
-			}
+	var token []byte
+	if o.tokenFile != "" {
+		if token, err = os.ReadFile(o.tokenFile); err != nil {
+			return nil, err
 		}
-		add(newSamnode(ctx, o, string(bytes.TrimSpace(token)), clients))
+	}
+	for name, nodes := range map[string]string{"samnode": o.samnode, "samnode-tailnet": o.tailnet} {
+		if nodes != "" {
+			add(newSamnode(ctx, o, name, nodes, string(bytes.TrimSpace(token)), clients))
+		}
 	}
 	if o.etcd != "" {
 		add(newEtcd(ctx, strings.Split(o.etcd, ","), o.conns))

@@ -23,6 +23,7 @@ import (
 // waits in its task until it is taken, and only a few wait at a time: between
 // measurements the queues are emptied.
 type samnode struct {
+	name    string
 	nodes   []string
 	project string
 	token   string
@@ -35,9 +36,9 @@ type samnode struct {
 	said    atomic.Int64 // messages so far; the next one goes to the next task
 }
 
-func newSamnode(ctx context.Context, o options, token string, clients int) (*samnode, error) {
+func newSamnode(ctx context.Context, o options, name, nodes, token string, clients int) (*samnode, error) {
 	t := &samnode{
-		nodes: strings.Split(o.samnode, ","), project: o.project, token: token,
+		name: name, nodes: strings.Split(nodes, ","), project: o.project, token: token,
 		run:   strconv.FormatInt(time.Now().UnixNano(), 36),
 		tasks: make([]string, o.tasks), queue: o.queue,
 		http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: max(clients, together), DisableCompression: true}},
@@ -59,7 +60,7 @@ func newSamnode(ctx context.Context, o options, token string, clients int) (*sam
 	return t, nil
 }
 
-func (t *samnode) Name() string { return "samnode" }
+func (t *samnode) Name() string { return t.name }
 
 // Prepare empties the queues when not all appends would go into them.
 func (t *samnode) Prepare(ctx context.Context, appends int) error {
