@@ -190,8 +190,8 @@ func TestRepeats(t *testing.T) {
 	if resp, _ := do(t, p, "GET", "/die", ""); resp.StatusCode != http.StatusBadGateway {
 		t.Errorf("a GET that no node can answer = %s", resp.Status)
 	}
-	if resp, _ := do(t, p, "POST", "/die", "x"); resp.StatusCode != http.StatusBadGateway {
-		t.Errorf("a POST that a node died on = %s", resp.Status)
+	if resp, body := do(t, p, "POST", "/die", "x"); resp.StatusCode != http.StatusBadGateway || !strings.Contains(body, "not known") {
+		t.Errorf("a POST that a node died on = %s %q", resp.Status, body)
 	}
 	a.hang(t)
 	got := make(chan string, 1)

@@ -39,6 +39,7 @@ type nodes struct {
 	stay      bool
 	pace      time.Duration
 	transport *http.Transport
+	once      *http.Transport // the same, with a new connection for each request
 	logger    *slog.Logger
 
 	mu      sync.Mutex
@@ -57,6 +58,8 @@ func newNodes(c Config, logger *slog.Logger) (*nodes, error) {
 		}
 		n.list = append(n.list, newTarget(base, false))
 	}
+	n.once = n.transport.Clone()
+	n.once.DisableKeepAlives = true
 	if len(n.list) == 0 {
 		return nil, errors.New("following a mesh: give the URL of one of its nodes")
 	}

@@ -29,7 +29,11 @@ func (n *nodes) RoundTrip(req *http.Request) (*http.Response, error) {
 			return resp, nil
 		}
 		errs = append(errs, fmt.Errorf("%s: %w", t.base.Host, err))
-		if req.Context().Err() != nil || !repeatable(req, err) || body.used() {
+		if req.Context().Err() != nil {
+			break
+		}
+		if !repeatable(req, err) || body.used() {
+			errs = append(errs, errors.New("whether it was done is not known: look before you do it again"))
 			break
 		}
 		next, err := n.leave(req.Context(), t)
@@ -47,6 +51,10 @@ func repeatable(req *http.Request, err error) bool {
 	if _, ok := errors.AsType[*dialError](err); ok {
 		return true
 	}
+	return harmless(req)
+}
+
+func harmless(req *http.Request) bool {
 	return req.Method == http.MethodGet || req.Method == http.MethodHead
 }
 
@@ -92,7 +100,13 @@ func (n *nodes) send(t *target, req *http.Request, kept *keptBody) (*http.Respon
 		out.Body = kept
 	}
 	stop := context.AfterFunc(life, cancel)
-	resp, err := n.transport.RoundTrip(out)
+	transport := n.transport
+	if !harmless(req) {
+		// A connection that was kept may have died in the meantime, and then nobody
+		// knows whether the node got the request. A new one comes about or does not.
+		transport = n.once
+	}
+	resp, err := transport.RoundTrip(out)
 	if err != nil {
 		stop()
 		cancel()

@@ -42,6 +42,8 @@ type ControlConfig struct {
 	NodePrefix string
 	// Tag is the tag of nodes. Empty: that of tailnet.
 	Tag string
+	// NoMapCache keeps the devices from starting without this server.
+	NoMapCache bool
 	// Date makes the server's clock differ. Nil: this machine's.
 	Date func() time.Time
 	Log  *slog.Logger // nil: none
@@ -189,6 +191,11 @@ func (s *ControlServer) dress(req *tailcfg.MapRequest) func() {
 		n.Tags = []string{s.c.Tag}
 	}
 	s.srv.UpdateNode(n)
+	if s.c.NoMapCache {
+		return nil
+	}
+	// As a good policy says: see tailnet.Policy.
+	s.srv.SetNodeCapMap(n.Key, tailcfg.NodeCapMap{tailcfg.NodeAttrCacheNetworkMaps: nil})
 	return nil
 }
 

@@ -22,6 +22,8 @@ const (
 	pingTimeout  = time.Second
 	pingAtOnce   = 16
 	latencyFresh = 15 * time.Second
+	relayFresh   = 2 * time.Second  // the first way to a peer is often a relay
+	relayLong    = 30 * time.Second // after that it is not only the first way
 )
 
 // Dial connects to a service of the node at address to, which is to be a node
@@ -107,9 +109,19 @@ type statusCache struct {
 }
 
 type latency struct {
-	path string
-	trip time.Duration
-	at   time.Time
+	path  string
+	trip  time.Duration
+	at    time.Time
+	since time.Time // when it was first reached by this path, in a row
+}
+
+func (l latency) relayed() bool { return strings.HasPrefix(l.path, "relay ") }
+
+func (l latency) fresh() bool {
+	if l.relayed() {
+		return time.Since(l.at) < relayFresh
+	}
+	return time.Since(l.at) < latencyFresh
 }
 
 // get returns a status that is not older than fresh, nor than the call when it
@@ -126,10 +138,16 @@ func (c *statusCache) get(ctx context.Context, n *Node, fresh time.Duration) (*i
 	if err != nil {
 		return nil, fmt.Errorf("asking the tailnet: %w", err)
 	}
-	if status.Self == nil {
-		return nil, mesh.ErrNotUp
-	}
 	n.learn(status)
+	n.mu.Lock()
+	off := n.off
+	n.mu.Unlock()
+	if off == nil && status.Self == nil {
+		off = mesh.ErrNotUp
+	}
+	if off != nil {
+		return nil, off
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.last, c.at = status, at
@@ -179,10 +197,10 @@ func (n *Node) measure(ctx context.Context, p *ipnstate.PeerStatus) {
 	n.status.mu.Lock()
 	known := n.status.ping[p.ID]
 	n.status.mu.Unlock()
-	if time.Since(known.at) < latencyFresh {
+	if known.fresh() {
 		return
 	}
-	l := latency{at: time.Now()}
+	l := latency{at: time.Now(), since: time.Now()}
 	for range 2 {
 		ctx, cancel := context.WithTimeout(ctx, pingTimeout/2)
 		r, err := n.lc.Ping(ctx, p.TailscaleIPs[0], tailcfg.PingDisco)
@@ -204,6 +222,9 @@ func (n *Node) measure(ctx context.Context, p *ipnstate.PeerStatus) {
 			l.path = "relay " + r.DERPRegionCode
 		}
 		break
+	}
+	if l.path == known.path {
+		l.since = known.since
 	}
 	n.status.mu.Lock()
 	defer n.status.mu.Unlock()

@@ -200,8 +200,10 @@ func TestWarnings(t *testing.T) {
 		{"all", &Node{
 			self: &ipnstate.PeerStatus{KeyExpiry: &soon}, away: time.Now().Add(-time.Hour), clock: ErrClock, noCert: errors.New("rate limited"),
 			status: statusCache{
-				last: &ipnstate.Status{Peer: peers("b", "c")},
-				ping: map[tailcfg.StableNodeID]latency{"b": {path: "relay fra"}, "c": {path: "direct"}},
+				last: &ipnstate.Status{Peer: peers("b", "c", "d")},
+				ping: map[tailcfg.StableNodeID]latency{
+					"b": {path: "relay fra", at: soon, since: soon.Add(-time.Minute)}, "c": {path: "direct", at: soon}, "d": {path: "relay fra", at: soon, since: soon},
+				},
 			},
 		}, []string{"unreachable since", "clock", "expires on", "rate limited", "b (fra)"}},
 	} {

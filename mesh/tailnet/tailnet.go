@@ -27,6 +27,7 @@ import (
 
 	"tailscale.com/client/local"
 	"tailscale.com/envknob"
+	"tailscale.com/ipn"
 	"tailscale.com/ipn/ipnstate"
 	"tailscale.com/tsnet"
 
@@ -115,6 +116,8 @@ type Node struct {
 	secure bool      // there is a certificate
 	noCert error     // why there is none
 	clock  error     // what is wrong with it
+	off    error     // why this node is off the tailnet; nil: it is not
+	login  string    // where a person can let it in again; "": it is in
 	away   time.Time // since when the control server is; zero: it is not
 }
 
@@ -191,10 +194,20 @@ func (n *Node) logf(format string, args ...any) {
 	}
 }
 
-// learn keeps what the network says about this node.
+// learn keeps what the network says about this node. While the node is off, what
+// it was before counts.
 func (n *Node) learn(s *ipnstate.Status) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	// A node that started with what it knew of the tailnet runs on while the
+	// control server waits for a person.
+	if n.login = s.AuthURL; n.login == "" && s.BackendState == ipn.NeedsLogin.String() {
+		n.login = n.control()
+	}
+	if n.off = nil; s.BackendState != ipn.Running.String() {
+		n.off = fmt.Errorf("%w: the network stack says %s", mesh.ErrNotUp, s.BackendState)
+		return
+	}
 	n.self = s.Self
 	n.certs = s.CertDomains
 	if n.c.NoHTTPS {

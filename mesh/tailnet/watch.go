@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"tailscale.com/tailcfg"
 )
 
 const (
@@ -73,8 +75,13 @@ func (n *Node) fetchCertificate(domain string) {
 func (n *Node) Warnings() []string {
 	var list []string
 	n.mu.Lock()
-	if !n.away.IsZero() && time.Since(n.away) > 2*watchEvery {
-		list = append(list, fmt.Sprintf("control server unreachable since %s: what runs goes on, but nothing that starts gets on the tailnet", n.away.UTC().Format("2006-01-02 15:04 UTC")))
+	switch {
+	case n.login != "" && !n.away.IsZero():
+		list = append(list, fmt.Sprintf("the tailnet does not let this node in any more: its key has expired or somebody logged it out. A person can let it in at %s; a new key does it, too", n.login))
+	case n.off != nil:
+		list = append(list, n.off.Error())
+	case !n.away.IsZero() && time.Since(n.away) > 2*watchEvery:
+		list = append(list, fmt.Sprintf("control server unreachable since %s: what runs goes on, but no new node gets in", n.away.UTC().Format("2006-01-02 15:04 UTC")))
 	}
 	if n.clock != nil {
 		list = append(list, n.clock.Error())
@@ -92,7 +99,15 @@ func (n *Node) Warnings() []string {
 	return list
 }
 
-// relayed are the nodes that were last reached through a relay.
+// KeepsMap says whether the node can start while the control server is away. It
+// is the policy that lets it: see Policy.
+func (n *Node) KeepsMap() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.self.HasCap(tailcfg.NodeAttrCacheNetworkMaps)
+}
+
+// relayed are the nodes that have been reached through a relay for a while.
 func (n *Node) relayed() []string {
 	n.status.mu.Lock()
 	defer n.status.mu.Unlock()
@@ -101,8 +116,8 @@ func (n *Node) relayed() []string {
 		return nil
 	}
 	for _, p := range n.status.last.Peer {
-		if relay, ok := strings.CutPrefix(n.status.ping[p.ID].path, "relay "); ok {
-			names = append(names, fmt.Sprintf("%s (%s)", shortName(p), relay))
+		if l := n.status.ping[p.ID]; l.relayed() && l.at.Sub(l.since) >= relayLong {
+			names = append(names, fmt.Sprintf("%s (%s)", shortName(p), strings.TrimPrefix(l.path, "relay ")))
 		}
 	}
 	slices.Sort(names)
