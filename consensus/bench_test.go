@@ -29,7 +29,7 @@ func (nullState) WriteTo(io.Writer) (int64, error) { return 0, nil }
 
 func benchConfig(b *testing.B) Config {
 	c := testConfig(b, nullMachine{})
-	c.Logger, c.segmentSize = slog.New(slog.DiscardHandler), 0
+	c.Logger, c.SegmentSize = slog.New(slog.DiscardHandler), 0
 	return c
 }
 
@@ -181,7 +181,7 @@ func BenchmarkWholeCopy(b *testing.B) {
 			}
 			c := benchConfig(b)
 			c.Node, c.Bootstrap, c.Join, c.Transport = name, name == "a", name != "a", tcpTransport{l}
-			c.Trailing, c.segmentSize = 1, 4<<10
+			c.Trailing, c.SegmentSize = 1, 4<<10
 			c.Machines["m"] = &bigMachine{size: size, restored: restored}
 			logs = append(logs, open(b, c))
 			if name == "a" {

@@ -277,7 +277,7 @@ func TestProposalsRaceALostLeadership(t *testing.T) {
 func TestANodeFarBehindGetsASnapshot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		// The log keeps what its newest file holds, so files must be small.
-		c := newCluster(t, func(c *Config) { c.Trailing, c.segmentSize = 1, 4<<10 })
+		c := newCluster(t, func(c *Config) { c.Trailing, c.SegmentSize = 1, 4<<10 })
 		say(t, c.logs["a"], numbered(1, 10)...)
 		c.agree(t, nodes...)
 		c.stop(t, "c")
@@ -301,7 +301,7 @@ func TestANodeFarBehindGetsASnapshot(t *testing.T) {
 // must not go on as if it had.
 func TestAManifestFromAnotherNodeStopsTheNode(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newCluster(t, func(c *Config) { c.Trailing, c.segmentSize = 1, 4<<10 })
+		c := newCluster(t, func(c *Config) { c.Trailing, c.SegmentSize = 1, 4<<10 })
 		say(t, c.logs["a"], "one")
 		c.agree(t, nodes...)
 		c.stop(t, "c")

@@ -27,6 +27,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+	"github.com/hashicorp/raft-wal/fs"
+	"github.com/hashicorp/raft-wal/types"
 )
 
 // Errors of this package.
@@ -134,7 +136,8 @@ type Config struct {
 
 	MaxAppendEntries int // most entries in one write or one message; 0: 512, at most 1024
 
-	segmentSize int // bytes of a log file
+	SegmentSize int       // bytes of a log file; 0: 16 MiB
+	Files       types.VFS // what the log's files are on, for tests of disks that fail; nil: the system's
 }
 
 func (c *Config) validate() error {
@@ -165,7 +168,8 @@ func (c *Config) setDefaults() {
 	setDefault(&c.SnapshotCheck, 30*time.Second)
 	setDefault(&c.Trailing, 10240)
 	setDefault(&c.MaxAppendEntries, 512)
-	setDefault(&c.segmentSize, 16<<20)
+	setDefault(&c.SegmentSize, 16<<20)
+	setDefault(&c.Files, types.VFS(fs.New()))
 }
 
 func setDefault[T comparable](field *T, value T) {

@@ -19,7 +19,7 @@ import (
 func newCopiers(t *testing.T) *cluster {
 	t.Helper()
 	return newCluster(t, func(c *Config) {
-		c.Trailing, c.segmentSize = 1, 1<<10
+		c.Trailing, c.SegmentSize = 1, 1<<10
 		c.Machines["m"] = new(copier)
 	})
 }

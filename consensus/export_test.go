@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -271,5 +272,61 @@ func TestRecoverRefuses(t *testing.T) {
 		if _, err := Recover(t.Context(), used); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// TestRecoverWithoutADamagedSnapshot: the log, where it reaches back far
+// enough, has everything too.
+func TestRecoverWithoutADamagedSnapshot(t *testing.T) {
+	for name, tc := range map[string]struct {
+		trailing uint64
+		want     string // in the error of Recover
+	}{
+		"the log has everything": {trailing: 1000},
+		"the log was cut":        {trailing: 1, want: "import a backup"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := testConfig(t, new(recorder))
+			c.Trailing, c.SegmentSize = tc.trailing, 1<<10
+			l := open(t, c)
+			say(t, l, numbered(1, 50)...)
+			snapshot(t, l)
+			say(t, l, "51")
+			closeLog(t, l)
+			state, err := filepath.Glob(filepath.Join(c.Dir, "snapshots", "*", "state.bin"))
+			if err != nil || len(state) != 1 {
+				t.Fatal(state, err)
+			}
+			b, err := os.ReadFile(state[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			b[len(b)/2] ^= 1
+			if err := os.WriteFile(state[0], b, 0o600); err != nil {
+				t.Fatal(err)
+			}
+
+			c.Machines["m"] = new(recorder)
+			if _, err := Open(t.Context(), c); !errors.Is(err, ErrDamaged) {
+				t.Errorf("Open() = %v, want ErrDamaged", err)
+			}
+			lost, err := Recover(t.Context(), c)
+			if tc.want != "" {
+				if err == nil || !strings.Contains(err.Error(), tc.want) {
+					t.Errorf("Recover() = %v, want %q", err, tc.want)
+				}
+				return
+			}
+			if err != nil || len(lost.Aside) != 1 {
+				t.Fatalf("Recover() = %+v, %v; want the snapshot put aside", lost, err)
+			}
+			m := new(recorder)
+			c.Machines["m"] = m
+			l = open(t, c)
+			say(t, l, "52")
+			if diff := cmp.Diff(numbered(1, 52), m.texts()); diff != "" {
+				t.Errorf("entries (-want +got):\n%s", diff)
+			}
+		})
 	}
 }

@@ -70,7 +70,7 @@ func testFullDisk(t *testing.T, size int) {
 	dir := smallDisk(t, "3m")
 	m := new(recorder)
 	c := testConfig(t, m)
-	c.Dir, c.segmentSize = filepath.Join(dir, "log"), 256<<10
+	c.Dir, c.SegmentSize = filepath.Join(dir, "log"), 256<<10
 	l := open(t, c)
 	var mu sync.Mutex
 	acked := map[uint64]bool{say(t, l, "before"): true}

@@ -39,7 +39,7 @@ func killConfig(dir string, m Machine, d *fileMachine) Config {
 		SnapshotEvery: 40,
 		SnapshotCheck: 10 * time.Millisecond,
 		Trailing:      20,
-		segmentSize:   16 << 10,
+		SegmentSize:   16 << 10,
 	}
 }
 

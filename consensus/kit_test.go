@@ -226,7 +226,7 @@ func testConfig(tb testing.TB, m Machine) Config {
 		Machines:    map[string]Machine{"m": m},
 		Bootstrap:   true,
 		Logger:      testLogger(tb),
-		segmentSize: 1 << 20,
+		SegmentSize: 1 << 20,
 	}
 }
 

@@ -74,6 +74,8 @@ func (ps *peers) answered(id raft.ServerID, req *raft.AppendEntriesRequest, resp
 	}
 	p.contact = time.Now()
 	if !resp.Success {
+		// It has lost what it had: its folder was removed.
+		p.match, p.told = min(p.match, resp.LastLog), min(p.told, resp.LastLog)
 		return
 	}
 	has := req.PrevLogEntry

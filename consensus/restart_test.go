@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/hashicorp/raft-wal/fs"
 )
 
 func numbered(from, to int) []string {
@@ -192,7 +193,7 @@ func TestTimeNeverGoesBack(t *testing.T) {
 // dropLog cuts the whole log, as after a snapshot that nothing trails.
 func dropLog(t *testing.T, c Config, last uint64) {
 	t.Helper()
-	w, closeWAL, err := openWAL(filepath.Join(c.Dir, "wal"), c.segmentSize, newHclog(testLogger(t), "wal"))
+	w, closeWAL, err := openWAL(filepath.Join(c.Dir, "wal"), fs.New(), c.SegmentSize, newHclog(testLogger(t), "wal"))
 	if err != nil {
 		t.Fatal(err)
 	}

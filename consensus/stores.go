@@ -54,7 +54,7 @@ func openStores(c *Config, fail func(error)) (*stores, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening stable store: %w", err)
 	}
-	wal, closeWAL, err := openWAL(walDir, c.segmentSize, newHclog(c.Logger, "wal"))
+	wal, closeWAL, err := openWAL(walDir, c.Files, c.SegmentSize, newHclog(c.Logger, "wal"))
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("opening log: %w", err), bolt.Close())
 	}

@@ -6,8 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io"
+	"math"
 	"os"
-	"path/filepath"
 
 	"github.com/hashicorp/raft-wal/segment"
 	"github.com/hashicorp/raft-wal/types"
@@ -44,16 +45,16 @@ type batches struct {
 
 // checkSegments looks at every segment of the log, and makes zeros of what a
 // write that was cut off left behind the last one.
-func checkSegments(dir string, segments []types.SegmentInfo) (torn bool, err error) {
+func checkSegments(files types.VFS, dir string, segments []types.SegmentInfo) (torn bool, err error) {
 	for i, info := range segments {
-		path := filepath.Join(dir, segment.FileName(info))
-		b, err := os.ReadFile(path)
+		name := segment.FileName(info)
+		b, err := readFile(files, dir, name)
 		last := i == len(segments)-1 && info.SealTime.IsZero()
 		if errors.Is(err, os.ErrNotExist) && last {
 			return false, nil // not made yet
 		}
 		if errors.Is(err, os.ErrNotExist) {
-			return false, fmt.Errorf("%w: %s is missing", ErrDamaged, filepath.Base(path))
+			return false, fmt.Errorf("%w: %s is missing", ErrDamaged, name)
 		}
 		if err != nil {
 			return false, err
@@ -61,18 +62,18 @@ func checkSegments(dir string, segments []types.SegmentInfo) (torn bool, err err
 		found := readBatches(b)
 		if !last {
 			if info.MaxIndex >= info.BaseIndex+found.entries || info.IndexStart > uint64(found.good) {
-				return false, fmt.Errorf("%w: %s cannot be read behind byte %d", ErrDamaged, filepath.Base(path), found.good)
+				return false, fmt.Errorf("%w: %s cannot be read behind byte %d", ErrDamaged, name, found.good)
 			}
 			continue
 		}
 		if err := checkTail(b, found, int64(info.SizeLimit)); err != nil {
-			return false, fmt.Errorf("%w: %s: %w", ErrDamaged, filepath.Base(path), err)
+			return false, fmt.Errorf("%w: %s: %w", ErrDamaged, name, err)
 		}
 		if int64(len(b)) < int64(info.SizeLimit) {
-			return found.end > 0, os.Remove(path) // it is made anew
+			return found.end > 0, files.Delete(dir, name) // it is made anew
 		}
 		if found.end > found.good {
-			return true, clear0(path, found.good, found.end)
+			return true, clearFile(files, dir, name, found.good, found.end)
 		}
 	}
 	return false, nil
@@ -174,9 +175,18 @@ func lacksSector(rest []byte, off int) bool {
 	return false
 }
 
-// clear0 makes zeros of part of a file.
-func clear0(path string, from, to int) error {
-	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+func readFile(files types.VFS, dir, name string) ([]byte, error) {
+	f, err := files.OpenReader(dir, name)
+	if err != nil {
+		return nil, err
+	}
+	b, err := io.ReadAll(io.NewSectionReader(f, 0, math.MaxInt64))
+	return b, errors.Join(err, f.Close())
+}
+
+// clearFile makes zeros of part of a file.
+func clearFile(files types.VFS, dir, name string, from, to int) error {
+	f, err := files.OpenWriter(dir, name)
 	if err != nil {
 		return err
 	}

@@ -8,7 +8,6 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	raftwal "github.com/hashicorp/raft-wal"
-	"github.com/hashicorp/raft-wal/fs"
 	"github.com/hashicorp/raft-wal/metadb"
 	"github.com/hashicorp/raft-wal/segment"
 	"github.com/hashicorp/raft-wal/types"
@@ -26,13 +25,13 @@ import (
 //     does after an election) has no index block and cannot be read after a
 //     restart (hashicorp/raft-wal#31): filer.Open.
 //   - Damage goes unnoticed, or takes what is behind it along: checkSegments.
-func openWAL(dir string, segmentSize int, logger hclog.Logger) (*raftwal.WAL, func() error, error) {
-	files := filer{segment.NewFiler(dir, fs.New())}
-	meta := &metaStore{files: files, logger: logger}
+func openWAL(dir string, files types.VFS, segmentSize int, logger hclog.Logger) (*raftwal.WAL, func() error, error) {
+	segments := filer{segment.NewFiler(dir, files)}
+	meta := &metaStore{files: files, segments: segments, logger: logger}
 	w, err := raftwal.Open(dir,
 		raftwal.WithSegmentSize(segmentSize),
 		raftwal.WithLogger(logger),
-		raftwal.WithSegmentFiler(files),
+		raftwal.WithSegmentFiler(segments),
 		raftwal.WithMetaStore(meta),
 	)
 	if err != nil {
@@ -59,8 +58,9 @@ func (f filer) Open(info types.SegmentInfo) (types.SegmentReader, error) {
 // metaStore is raft-wal's own meta database with a repair on load.
 type metaStore struct {
 	metadb.BoltMetaDB
-	files  filer
-	logger hclog.Logger
+	files    types.VFS
+	segments filer
+	logger   hclog.Logger
 }
 
 // Load implements types.MetaStore.
@@ -69,7 +69,7 @@ func (m *metaStore) Load(dir string) (types.PersistentState, error) {
 	if err != nil {
 		return state, err
 	}
-	torn, err := checkSegments(dir, state.Segments)
+	torn, err := checkSegments(m.files, dir, state.Segments)
 	if err != nil {
 		return state, err
 	}
@@ -98,7 +98,7 @@ func (m *metaStore) repairTail(state *types.PersistentState) (changed bool, err 
 	if !tail.SealTime.IsZero() {
 		return false, nil
 	}
-	w, err := m.files.RecoverTail(*tail)
+	w, err := m.segments.RecoverTail(*tail)
 	if errors.Is(err, os.ErrNotExist) {
 		return false, nil
 	}
@@ -113,7 +113,7 @@ func (m *metaStore) repairTail(state *types.PersistentState) (changed bool, err 
 	last := w.LastIndex()
 	if last == 0 {
 		// Not one batch is whole: raft-wal makes the file anew.
-		return false, m.files.Delete(tail.BaseIndex, tail.ID)
+		return false, m.segments.Delete(tail.BaseIndex, tail.ID)
 	}
 	tail.SealTime, tail.MaxIndex = time.Now(), last
 	next := types.SegmentInfo{

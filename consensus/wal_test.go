@@ -8,6 +8,7 @@ import (
 
 	"github.com/hashicorp/raft"
 	raftwal "github.com/hashicorp/raft-wal"
+	"github.com/hashicorp/raft-wal/fs"
 	"github.com/hashicorp/raft-wal/metadb"
 )
 
@@ -15,7 +16,7 @@ const testSegment = 64 << 10
 
 func openTestWAL(t *testing.T, dir string) (*raftwal.WAL, func()) {
 	t.Helper()
-	w, closeWAL, err := openWAL(dir, testSegment, newHclog(testLogger(t), "wal"))
+	w, closeWAL, err := openWAL(dir, fs.New(), testSegment, newHclog(testLogger(t), "wal"))
 	if err != nil {
 		t.Fatal(err)
 	}
