@@ -59,7 +59,10 @@ type peer struct {
 	URL  string `json:"url,omitempty"` // of its pages
 }
 
-const identityFile = "mesh.json"
+const (
+	identityFile = "mesh.json"
+	leftFile     = identityFile + ".left" // what becomes of it when the node leaves
+)
 
 var errNoMesh = errors.New("this state directory belongs to no mesh")
 
@@ -68,6 +71,9 @@ func readIdentity(state string) (identity, error) {
 	var id identity
 	data, err := os.ReadFile(filepath.Join(state, identityFile))
 	if errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Stat(filepath.Join(state, leftFile)); err == nil {
+			return id, fmt.Errorf("%s: %w any more: its node left or was removed; ask for an invitation (samnode node invite) and join with another --state", state, errNoMesh)
+		}
 		return id, fmt.Errorf("%s: %w; begin one with `samnode init`, or enter one with `samnode join`", state, errNoMesh)
 	}
 	if err != nil {

@@ -89,7 +89,7 @@ func fresh(state string) error {
 	if !errors.Is(err, errNoMesh) {
 		return err
 	}
-	for _, old := range []string{"raft", "chat", "mesh.key"} {
+	for _, old := range []string{"raft", "chat", "mesh.key", leftFile} {
 		if _, err := os.Stat(filepath.Join(state, old)); err == nil {
 			return &exitError{exitRefused, fmt.Sprintf("%s holds the state of another mesh (%s) without saying which node it is: choose another --state", state, old)}
 		}
@@ -123,7 +123,7 @@ func take(state string) (release func() error, err error) {
 		return nil, fmt.Errorf("making the state directory: %w", err)
 	}
 	if release, err = lockState(state); err != nil {
-		return nil, err
+		return nil, &exitError{exitRefused, err.Error()}
 	}
 	if err := fresh(state); err != nil {
 		return nil, errors.Join(err, release())

@@ -8,7 +8,6 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -92,8 +91,7 @@ func (h *host) left(why error) error {
 		defer cancel()
 		errs = append(errs, t.Logout(ctx))
 	}
-	old := filepath.Join(h.c.State, identityFile)
-	if err := os.Rename(old, old+".left"); err != nil {
+	if err := os.Rename(h.c.dir(identityFile), h.c.dir(leftFile)); err != nil {
 		errs = append(errs, fmt.Errorf("marking the directory as left: %w", err))
 	}
 	if err := errors.Join(errs...); err != nil {

@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/samnode/samnode/consensus"
 )
 
 // version is set by the release build.
@@ -49,8 +51,11 @@ func exitCode(err error) int {
 	if e, ok := errors.AsType[*apiError](err); ok {
 		return e.exitCode()
 	}
-	if errors.Is(err, errUnreachable) {
+	switch {
+	case errors.Is(err, errUnreachable):
 		return exitUnreachable
+	case errors.Is(err, errNoMesh), errors.Is(err, errTwin), errors.Is(err, consensus.ErrForeign):
+		return exitRefused // another start would end the same way
 	}
 	return exitFailed
 }

@@ -286,7 +286,7 @@ func recoverNode(ctx context.Context, cfg Config) (consensus.Lost, error) {
 	}
 	release, err := lockState(cfg.State)
 	if err != nil {
-		return consensus.Lost{}, err
+		return consensus.Lost{}, &exitError{exitRefused, err.Error()}
 	}
 	defer release() //nolint:errcheck // the lock is read-only
 	id, err := readIdentity(cfg.State)
