@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -84,6 +85,9 @@ func (n *node) who(r *http.Request) (chat.Person, mesh.Role, error) {
 		return "", "", mesh.ErrNotPerson
 	}
 	role := c.Role
+	if !slices.Contains(c.Projects, "*") && !c.Local {
+		role = "" // pages know roles of the whole mesh only: a grant for some projects opens none
+	}
 	if role == "" {
 		role = mesh.Role(n.room.RoleOf(c.Person))
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"time"
@@ -16,12 +17,14 @@ import (
 	"github.com/samnode/samnode/chat"
 	"github.com/samnode/samnode/chat/seal"
 	"github.com/samnode/samnode/mesh"
+	"github.com/samnode/samnode/mesh/tailnet"
 )
 
 func (c *cli) initMesh() *cobra.Command {
 	var cfg Config
 	var id identity
-	var verbose, only bool
+	var verbose, only, policy bool
+	var owners, members []string
 	cmd := &cobra.Command{
 		Use:   "init",
 		Short: "Begin a mesh on a tailnet, with this machine as its first core node",
@@ -34,10 +37,16 @@ func (c *cli) initMesh() *cobra.Command {
 	f := cmd.Flags()
 	runFlags(f, &cfg)
 	networkFlags(f.StringVar, &cfg, &id)
+	f.BoolVar(&policy, "print-policy", false, "print what the tailnet's policy file has to say about a mesh, and exit")
+	f.StringSliceVar(&owners, "owner", nil, "with --print-policy: login of an owner; may be repeated")
+	f.StringSliceVar(&members, "member", nil, "with --print-policy: login of a member; may be repeated")
 	f.StringVar(&id.Shared, "shared-address", "", "address on the tailnet that all core nodes answer (an approved subnet route), such as 100.127.255.1")
 	f.BoolVar(&only, "setup-only", false, "set up and exit; samnode run starts the node")
 	f.BoolVar(&verbose, "verbose", false, "log debug messages")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if policy {
+			return c.printPolicy(owners, members, id.Shared)
+		}
 		if err := c.prepare(cmd, &cfg, verbose); err != nil {
 			return err
 		}
@@ -47,6 +56,22 @@ func (c *cli) initMesh() *cobra.Command {
 		return c.goOn(cmd.Context(), cfg, only)
 	}
 	return cmd
+}
+
+func (c *cli) printPolicy(owners, members []string, shared string) error {
+	if len(owners) == 0 {
+		return &exitError{exitUsage, "a mesh needs an owner: --owner you@example.com"}
+	}
+	p := tailnet.Policy{Owners: owners, Members: members}
+	if shared != "" {
+		addr, err := netip.ParseAddr(shared)
+		if err != nil {
+			return &exitError{exitUsage, fmt.Sprintf("--shared-address %q is no address: %v", shared, err)}
+		}
+		p.Shared = addr
+	}
+	_, err := fmt.Fprint(c.out, p)
+	return err
 }
 
 // networkFlags say how the node is on its tailnet.

@@ -54,6 +54,7 @@ func (n *node) api() http.Handler {
 		CheckRepo: func(_ context.Context, url string) error { return git.CheckURL(url) },
 		Merge:     n.merge,
 		Why:       n.why,
+		Explain:   n.explain,
 		Agents: func() []api.Agent {
 			var list []api.Agent
 			for _, a := range n.agentInfos() {
@@ -75,6 +76,16 @@ func unavailable(err error) bool {
 func (n *node) why(task chat.TaskID) string {
 	d, _ := n.decision(task)
 	return d.Reason
+}
+
+// explain is why with what the scheduler says of each machine.
+func (n *node) explain(task chat.TaskID) (api.Explanation, bool) {
+	d, waits := n.decision(task)
+	out := api.Explanation{Reason: d.Reason, Node: d.Node}
+	for _, c := range d.Candidates {
+		out.Candidates = append(out.Candidates, api.Candidate(c))
+	}
+	return out, waits
 }
 
 // decision is what the scheduler would say of a waiting task now.

@@ -8,11 +8,13 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/oklog/ulid/v2"
 	"github.com/spf13/cobra"
 
 	"github.com/samnode/samnode/chat"
+	"github.com/samnode/samnode/ui/api"
 )
 
 // taskView is a task as the API answers it. The raw JSON is what --json
@@ -30,7 +32,7 @@ func (c *cli) task() *cobra.Command {
 		c.taskAct("stop", "Stop the turn, or the task that starts"),
 		c.taskAct("retry", "Queue a failed or stopped task again"),
 		c.taskAct("release", "Give an idle task's workspace back"),
-		c.taskMerge(), c.taskExport())
+		c.taskExplain(), c.taskMerge(), c.taskExport())
 }
 
 func (c *cli) taskRun() *cobra.Command {
@@ -345,4 +347,19 @@ func (c *cli) taskExport() *cobra.Command {
 		return nil
 	}
 	return cmd
+}
+
+func (c *cli) taskExplain() *cobra.Command {
+	return &cobra.Command{Use: "explain ID", Short: "Say why a task waits or where it was placed", Args: args(cobra.ExactArgs(1)), RunE: func(cmd *cobra.Command, a []string) error {
+		var out api.Explanation
+		if err := c.client().call(cmd.Context(), http.MethodGet, path("tasks", a[0], "explain"), nil, &out); err != nil {
+			return err
+		}
+		return c.print(out, func(w io.Writer) {
+			fmt.Fprintf(w, "%s since %s\n%s\n", out.State, out.Since.Local().Format(time.DateTime), out.Reason)
+			for _, m := range out.Candidates {
+				fmt.Fprintf(w, "%s\t%d free\t%s\n", m.Node, m.Free, m.Refused)
+			}
+		})
+	}}
 }

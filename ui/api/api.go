@@ -68,6 +68,9 @@ type Config struct {
 	Merge func(ctx context.Context, by chat.Author, t chat.Task, method string) (commit string, err error)
 	// Why says why a queued task waits; may be nil.
 	Why func(chat.TaskID) string
+	// Explain says where a waiting task could go and why not; false: it does not
+	// wait. May be nil.
+	Explain func(chat.TaskID) (Explanation, bool)
 	// Agents lists the agents of this node; may be nil.
 	Agents func() []Agent
 	// CheckRepo refuses the URL of a repository that cannot be one, before a
@@ -149,6 +152,7 @@ func (s *server) routes() []route {
 		{"POST /api/v1/tasks", writes, s.addTask},
 		{"GET /api/v1/tasks/{task}", reads, s.task},
 		{"PATCH /api/v1/tasks/{task}", writes, s.editTask},
+		{"GET /api/v1/tasks/{task}/explain", reads, s.explain},
 		{"GET /api/v1/tasks/{task}/items", reads, s.items},
 		{"GET /api/v1/tasks/{task}/stream", reads, s.stream},
 		{"GET /api/v1/tasks/{task}/export", reads, s.export},

@@ -1,0 +1,53 @@
+package api
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/samnode/samnode/chat"
+)
+
+// Explanation is why a task is where it is: of one that waits what the
+// scheduler says of each machine, of one that was placed what it said then.
+type Explanation struct {
+	Task       chat.TaskID `json:"task"`
+	State      string      `json:"state"`
+	Reason     string      `json:"reason"`
+	Node       string      `json:"node,omitempty"`
+	Since      time.Time   `json:"since,omitzero"` // in this state
+	Candidates []Candidate `json:"candidates"`     // by node name
+}
+
+// Candidate is one machine as the scheduler sees it.
+type Candidate struct {
+	Node    string `json:"node"`
+	Free    int    `json:"free"`              // slots
+	Refused string `json:"refused,omitempty"` // why it cannot take the task
+}
+
+func (s *server) explain(w http.ResponseWriter, r *request) error {
+	t, err := s.c.Room.Task(r.PathValue("task"))
+	if err != nil {
+		return err
+	}
+	if s.c.Explain == nil {
+		return errNotHere
+	}
+	out, waits := s.c.Explain(t.ID)
+	if !waits {
+		out = Explanation{Reason: "It does not wait for a machine."}
+		if t.Lease != nil {
+			out.Node = string(t.Lease.Node)
+			for _, step := range t.Steps {
+				if step.Name == chat.StepPlace && step.Note != "" {
+					out.Reason = step.Note
+				}
+			}
+		}
+	}
+	out.Task, out.State, out.Since = t.ID, string(t.State), t.Since
+	if out.Candidates == nil {
+		out.Candidates = []Candidate{}
+	}
+	return answer(w, http.StatusOK, out)
+}
