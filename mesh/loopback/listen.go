@@ -14,15 +14,15 @@ import (
 // ListenPages listens at an address of the loopback interface for the person
 // who runs this program, and root. Logger may be nil.
 func ListenPages(ctx context.Context, addr string, logger *slog.Logger) (net.Listener, error) {
-	people, err := New()
+	person, err := owner()
 	if err != nil {
 		return nil, err
 	}
-	raw, err := people.Listen(ctx, addr)
+	raw, err := listen(ctx, addr)
 	if err != nil {
 		return nil, err
 	}
-	n := &Node{people: people, uid: os.Getuid(), gate: mesh.NewGate(mesh.GateConfig{Logger: logger})}
+	n := &Node{owner: person, uid: os.Getuid(), gate: mesh.NewGate(mesh.GateConfig{Logger: logger})}
 	l, err := n.gate.Listen(mesh.Pages, raw.Addr(), nil)
 	if err != nil {
 		return nil, errors.Join(err, raw.Close())

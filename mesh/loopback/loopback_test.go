@@ -1,57 +1,30 @@
 package loopback
 
-import (
-	"errors"
-	"net/http/httptest"
-	"testing"
-
-	"github.com/samnode/samnode/mesh"
-)
+import "testing"
 
 func TestListenRefusesWhatOthersReach(t *testing.T) {
-	m, err := New()
-	if err != nil {
-		t.Fatal(err)
-	}
 	for _, addr := range []string{"0.0.0.0:0", ":0", "192.0.2.1:0", "example.com:0", "127.0.0.1"} {
-		if l, err := m.Listen(t.Context(), addr); err == nil {
+		if l, err := ListenPages(t.Context(), addr, nil); err == nil {
 			l.Close()
-			t.Errorf("Listen(%q) listens", addr)
+			t.Errorf("ListenPages(%q) listens", addr)
 		}
 	}
-	l, err := m.Listen(t.Context(), "127.0.0.1:0")
+	l, err := ListenPages(t.Context(), "127.0.0.1:0", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.Close()
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
 }
 
-func TestWhoIs(t *testing.T) {
-	m, err := New()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, c := range []struct {
-		name, remote, host string
-		ok                 bool
-	}{
-		{"own browser", "127.0.0.1:5000", "127.0.0.1:7070", true},
-		{"by name", "127.0.0.1:5000", "localhost:7070", true},
-		{"IPv6", "[::1]:5000", "[::1]:7070", true},
-		{"from elsewhere", "192.0.2.7:5000", "127.0.0.1:7070", false},
-		{"a name rebound to loopback", "127.0.0.1:5000", "evil.example:7070", false},
-		{"no port", "127.0.0.1", "127.0.0.1", false},
+func TestIsLoopback(t *testing.T) {
+	for host, want := range map[string]bool{
+		"localhost": true, "127.0.0.1": true, "127.1.2.3": true, "::1": true,
+		"": false, "evil.example": false, "localhost.evil.example": false, "192.0.2.7": false, "::": false, "127.0.0.1.evil.example": false,
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			r := httptest.NewRequest("GET", "/", nil)
-			r.RemoteAddr, r.Host = c.remote, c.host
-			who, err := m.WhoIs(r)
-			if c.ok && (err != nil || who.Role != mesh.Owner || who.Person == "") {
-				t.Errorf("WhoIs = %v, %v; want the owner", who, err)
-			}
-			if !c.ok && !errors.Is(err, mesh.ErrNotLocal) {
-				t.Errorf("WhoIs = %v, %v; want ErrNotLocal", who, err)
-			}
-		})
+		if got := IsLoopback(host); got != want {
+			t.Errorf("IsLoopback(%q) = %v", host, got)
+		}
 	}
 }

@@ -36,7 +36,7 @@ type Config struct {
 // Node is one of several nodes of a mesh on one machine. The nodes share a
 // secret; people are whoever runs this node, and root.
 type Node struct {
-	people *Mesh
+	owner  mesh.Caller // who people are
 	gate   *mesh.Gate
 	secret []byte
 	addr   string       // of this node in the mesh
@@ -58,7 +58,7 @@ func Up(ctx context.Context, c Config) (*Node, error) {
 	if len(c.Secret) < 16 {
 		return nil, errors.New("joining the mesh on this machine: its secret has less than 16 bytes")
 	}
-	people, err := New()
+	person, err := owner()
 	if err != nil {
 		return nil, err
 	}
@@ -68,16 +68,16 @@ func Up(ctx context.Context, c Config) (*Node, error) {
 	if c.NodeAddr == "" {
 		c.NodeAddr = "127.0.0.1:0"
 	}
-	pages, err := people.Listen(ctx, c.Listen)
+	pages, err := listen(ctx, c.Listen)
 	if err != nil {
 		return nil, err
 	}
-	nodes, err := people.Listen(ctx, c.NodeAddr)
+	nodes, err := listen(ctx, c.NodeAddr)
 	if err != nil {
 		return nil, errors.Join(err, pages.Close())
 	}
 	n := &Node{
-		people: people, secret: slices.Clone(c.Secret), addr: nodes.Addr().String(), pages: pages, uid: os.Getuid(),
+		owner: person, secret: slices.Clone(c.Secret), addr: nodes.Addr().String(), pages: pages, uid: os.Getuid(),
 		gate:  mesh.NewGate(mesh.GateConfig{Allow: c.Allow, Logger: c.Logger}),
 		known: make(map[string]*peer),
 	}

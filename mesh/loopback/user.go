@@ -24,9 +24,7 @@ func (n *Node) person(_ context.Context, c net.Conn) (mesh.Visit, error) {
 	if err := n.sameUser(c); err != nil {
 		return mesh.Visit{Service: mesh.Pages}, err
 	}
-	who := n.people.caller.Granted([]mesh.Grant{{Role: mesh.Owner}})
-	who.Local = true
-	return mesh.Visit{Service: mesh.Pages, Caller: who}, nil
+	return mesh.Visit{Service: mesh.Pages, Caller: n.owner}, nil
 }
 
 // sameUser refuses the programs of other users of this machine.
