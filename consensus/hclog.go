@@ -8,30 +8,58 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 )
 
-// hclogger hands what Raft and its stores log to slog.
+// hclogger hands what Raft and its stores log to slog. Raft tells its inner
+// life as info and every heartbeat that a dead peer misses as an error: the
+// first is for debugging, and of the second people get one in a while.
 type hclogger struct {
 	out  *slog.Logger
 	name string
 	args []any
+	said *said
 }
 
 func newHclog(out *slog.Logger, name string) hclog.Logger {
-	return &hclogger{out: out.With("part", name), name: name}
+	return &hclogger{out: out.With("part", name), name: name, said: &said{last: map[string]time.Time{}}}
+}
+
+// sayAgain is how long what was said of a peer is not said again.
+const sayAgain = 30 * time.Second
+
+// said is when each thing was said last. It is bounded by Raft's sentences
+// times its peers, and cut when it is not.
+type said struct {
+	mu   sync.Mutex
+	last map[string]time.Time
+}
+
+func (s *said) lately(what string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if time.Since(s.last[what]) < sayAgain {
+		return true
+	}
+	if len(s.last) > 1000 {
+		clear(s.last)
+	}
+	s.last[what] = time.Now()
+	return false
 }
 
 // slogLevel maps hclog's levels. Trace is below what slog names.
 func slogLevel(l hclog.Level) slog.Level {
 	switch l {
 	case hclog.Error:
-		return slog.LevelError
-	case hclog.Warn:
 		return slog.LevelWarn
-	case hclog.Info:
+	case hclog.Warn:
 		return slog.LevelInfo
+	case hclog.Info:
+		return slog.LevelDebug
 	case hclog.Trace:
 		return slog.LevelDebug - 4
 	default:
@@ -42,6 +70,9 @@ func slogLevel(l hclog.Level) slog.Level {
 // Log implements hclog.Logger.
 func (h *hclogger) Log(level hclog.Level, msg string, args ...any) {
 	if !h.enabled(level) {
+		return
+	}
+	if level >= hclog.Warn && h.said.lately(msg+" "+about(args)) {
 		return
 	}
 	args = slices.Clone(args)
@@ -55,6 +86,16 @@ func (h *hclogger) Log(level hclog.Level, msg string, args ...any) {
 		}
 	}
 	h.out.Log(context.Background(), slogLevel(level), msg, args...) //nolint:sloglint // raft's words
+}
+
+// about is the peer that a line is about, or nothing.
+func about(args []any) string {
+	for i := 0; i+1 < len(args); i += 2 {
+		if args[i] == "peer" || args[i] == "target" {
+			return fmt.Sprint(args[i+1])
+		}
+	}
+	return ""
 }
 
 func (h *hclogger) enabled(level hclog.Level) bool {
@@ -78,17 +119,17 @@ func (h *hclogger) Name() string       { return h.name }
 
 // With implements hclog.Logger.
 func (h *hclogger) With(args ...any) hclog.Logger {
-	return &hclogger{out: h.out.With(args...), name: h.name, args: slices.Concat(h.args, args)}
+	return &hclogger{out: h.out.With(args...), name: h.name, args: slices.Concat(h.args, args), said: h.said}
 }
 
 // Named implements hclog.Logger.
 func (h *hclogger) Named(name string) hclog.Logger {
-	return &hclogger{out: h.out, name: h.name + "." + name, args: h.args}
+	return &hclogger{out: h.out, name: h.name + "." + name, args: h.args, said: h.said}
 }
 
 // ResetNamed implements hclog.Logger.
 func (h *hclogger) ResetNamed(name string) hclog.Logger {
-	return &hclogger{out: h.out, name: name, args: h.args}
+	return &hclogger{out: h.out, name: name, args: h.args, said: h.said}
 }
 
 // SetLevel does nothing: the handler behind slog decides.

@@ -20,7 +20,13 @@ func (l *Log) watch(notify <-chan bool, moves <-chan raft.Observation) {
 			l.office++
 			l.mu.Unlock()
 		case o := <-moves:
-			l.note(o.Data.(raft.LeaderObservation).LeaderID != "")
+			leader := string(o.Data.(raft.LeaderObservation).LeaderID)
+			l.note(leader != "")
+			if leader == "" {
+				l.conf.Logger.Info("no node leads the mesh")
+			} else {
+				l.conf.Logger.Info("a node leads the mesh", "leader", leader)
+			}
 		case <-l.stop:
 			return
 		}
