@@ -136,6 +136,7 @@ func TestPagesFitAPhone(t *testing.T) {
 	m := newFakeMesh()
 	m.around = sampleMesh()
 	s := newSite(t, m.with, func(c *Config) {
+		c.SetSecret = func(context.Context, chat.ProjectID, string, string, chat.Author) error { return nil }
 		c.Diff = func(context.Context, chat.Task, DiffOptions) (Diff, error) {
 			return Diff{Files: []DiffFile{compare("a/very/long/path/that/does/not/end/soon/file.go", "a\n", strings.Repeat("long", 200)+"\n")}}, nil
 		}

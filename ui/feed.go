@@ -205,6 +205,7 @@ type pageStream struct {
 	s       *Server
 	e       *events
 	person  chat.Person
+	may     bool           // write
 	task    chat.TaskID    // empty: a list only
 	project chat.ProjectID // of the list; empty: all
 	items   *reader[taskStep]
@@ -227,25 +228,24 @@ func (s *Server) listEvents(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) stream(w http.ResponseWriter, r *http.Request, p *pageStream, list bool) error {
-	p.s, p.person = s, callerOf(r).Person
+	p.s, p.person, p.may = s, callerOf(r).Person, callerOf(r).may(Member)
 	leave := func() {}
 	defer func() { leave() }()
 	return s.follow(w, r, func(ctx context.Context, e *events) error {
 		if p.e == nil {
 			p.e = e
-			leave = p.join(callerOf(r).may(Member), list)
-			return p.begin(ctx, callerOf(r).may(Member))
+			leave = p.join(list)
 		}
 		return p.step(ctx)
 	})
 }
 
 // join takes the stream's places in the relays.
-func (p *pageStream) join(may, list bool) (leave func()) {
+func (p *pageStream) join(list bool) (leave func()) {
 	after, now := p.e.after, p.s.Room.Index()
 	var leaves []func()
 	if p.task != "" {
-		frame, leave := p.s.tasks.follow(taskKey{p.task, may}, after, now)
+		frame, leave := p.s.tasks.follow(taskKey{p.task, p.may}, after, now)
 		p.items, leaves = &reader[taskStep]{after, frame}, append(leaves, leave)
 	}
 	if list {
@@ -259,38 +259,47 @@ func (p *pageStream) join(may, list bool) (leave func()) {
 	}
 }
 
-// begin sends what changed between the reader's cursor and the relays.
-func (p *pageStream) begin(ctx context.Context, may bool) error {
-	var out []string
-	if p.rows != nil && p.rows.at < p.rows.frame.upto {
-		step, index, err := p.s.rowsNow(ctx, p.rows.at)
-		if err != nil {
-			return err
-		}
-		out = append(out, p.freshRows(step)...)
-		p.rows.at = max(p.rows.at, index)
+// step sends what is next: first what changed between the reader's cursor and
+// the relays, in parts, then frame by frame.
+func (p *pageStream) step(ctx context.Context) error {
+	switch {
+	case p.rows != nil && p.rows.at < p.rows.frame.upto:
+		return p.missedRows(ctx)
+	case p.items != nil && p.items.at < p.items.frame.upto:
+		return p.missedItems(ctx)
 	}
-	for p.items != nil && p.items.at < p.items.frame.upto {
-		t, err := p.s.Room.Task(string(p.task))
-		if err != nil {
-			return fmt.Errorf("reading task: %w", err)
-		}
-		if t.Index <= p.items.at {
-			break // the others have seen nothing either
-		}
-		f := taskFeed{s: p.s, may: may}
-		step, upto, err := f.batch(ctx, p.task, p.items.at)
-		if err != nil {
-			return err
-		}
-		out = append(out, p.fresh([]taskStep{step})...)
-		p.items.at = upto
-	}
-	return p.e.patch(p.cursor(), out...)
+	return p.frames(ctx)
 }
 
-// step waits for frames and sends what is new in them.
-func (p *pageStream) step(ctx context.Context) error {
+func (p *pageStream) missedRows(ctx context.Context) error {
+	step, index, err := p.s.rowsNow(ctx, p.rows.at)
+	if err != nil {
+		return err
+	}
+	p.rows.at = max(p.rows.at, index)
+	return p.send(p.freshRows(step))
+}
+
+func (p *pageStream) missedItems(ctx context.Context) error {
+	t, err := p.s.Room.Task(string(p.task))
+	if err != nil {
+		return fmt.Errorf("reading task: %w", err)
+	}
+	if t.Index <= p.items.at {
+		p.items.at = p.items.frame.upto // nothing of this task is between
+		return nil
+	}
+	f := taskFeed{s: p.s, may: p.may}
+	step, upto, err := f.batch(ctx, p.task, p.items.at)
+	if err != nil {
+		return err
+	}
+	p.items.at = upto
+	return p.send(p.fresh([]taskStep{step}))
+}
+
+// frames waits for frames and sends what is new in them.
+func (p *pageStream) frames(ctx context.Context) error {
 	var items, rows <-chan struct{}
 	if p.items != nil {
 		items = p.items.frame.next
@@ -298,7 +307,6 @@ func (p *pageStream) step(ctx context.Context) error {
 	if p.rows != nil {
 		rows = p.rows.frame.next
 	}
-	var out []string
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
@@ -311,18 +319,21 @@ func (p *pageStream) step(ctx context.Context) error {
 		for _, f := range frames {
 			steps = append(steps, f.value)
 		}
-		out = p.fresh(steps)
+		return p.send(p.fresh(steps))
 	case <-rows:
 		frames, err := p.rows.take()
 		if err != nil {
 			return err
 		}
+		var out []string
 		for _, f := range frames {
 			out = append(out, p.freshRows(f.value)...)
 		}
+		return p.send(out)
 	}
-	return p.e.patch(p.cursor(), out...)
 }
+
+func (p *pageStream) send(pieces []string) error { return p.e.patch(p.cursor(), pieces...) }
 
 // fresh are the pieces of some steps: the last state of each item, then the
 // regions that the reader does not have.

@@ -257,7 +257,12 @@ func TestNodesAreKeptInABrowser(t *testing.T) {
 	wait(t, ctx, `document.readyState === "complete"`)
 	script(t, ctx, `for (const key of ["g", "m"]) document.body.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true })); 0`)
 	wait(t, ctx, `location.pathname === "/nodes" && document.readyState === "complete"`)
-	script(t, ctx, `window.shifted = 0; new PerformanceObserver((list) => { for (const e of list.getEntries()) if (!e.hadRecentInput) window.shifted += e.value; }).observe({ type: "layout-shift", buffered: true }); 0`)
+	script(t, ctx, `window.shifted = 0; window.moved = ""; new PerformanceObserver((list) => {
+		for (const e of list.getEntries()) if (!e.hadRecentInput) {
+			window.shifted += e.value;
+			window.moved += e.sources.map((s) => (s.node?.id || s.node?.className || s.node?.nodeName) + " " + JSON.stringify(s.previousRect) + JSON.stringify(s.currentRect)).join(", ") + "; ";
+		}
+	}).observe({ type: "layout-shift" }); 0`)
 
 	// What changes on a node shows by itself, and nothing jumps.
 	m.set(func(a *around) {
@@ -268,7 +273,8 @@ func TestNodesAreKeptInABrowser(t *testing.T) {
 	run(t, ctx, chromedp.Click(`#node-core-2 [name=on]`))
 	wait(t, ctx, `document.getElementById("node-core-2").textContent.includes("Undrain")`)
 	if shifted := script(t, ctx, `window.shifted`); shifted > 0.02 {
-		t.Errorf("the layout shifted by %.3f", shifted)
+		moved, _ := chromedp.Run(ctx, chromedp.Evaluate[string](`window.moved`))
+		t.Errorf("the layout shifted by %.3f: %s", shifted, moved)
 	}
 	m.set(func(a *around) {
 		a.Nodes = append(slices.Clone(a.Nodes), api.Node{Name: "fresh", Online: true, Slots: 1})

@@ -232,3 +232,32 @@ func BenchmarkPageOf50(b *testing.B) {
 		s.get(b, "/t/"+string(task.ID))
 	}
 }
+
+// A reader that was away for long gets what it missed in parts, and then goes
+// on like the others.
+func TestAReaderThatWasAwayForLongCatchesUp(t *testing.T) {
+	s := newSite(t)
+	task := s.working(t, "Fix it")
+	server := listen(t, s)
+	path := fmt.Sprintf("/t/%s/events?after=%d&list=1", task.ID, task.Index)
+	others := openFeed(t, server, path, "")
+	for i := range 500 {
+		s.kit.Emit(t, task.ID, chat.Item{ID: fmt.Sprintf("a%03d", i), Kind: chat.KindAgent, Text: "word", Closed: true})
+	}
+	others.until(`id="m-a499"`)
+	late := openFeed(t, server, path, "")
+	seen := 0
+	for seen < 500 {
+		e := late.next()
+		n := strings.Count(e.Data, `id="m-a`)
+		if n > batchItems {
+			t.Errorf("one event has %d items", n)
+		}
+		seen += n
+	}
+	s.kit.Emit(t, task.ID, chat.Item{ID: "b", Kind: chat.KindAgent, Text: "now"})
+	if e := late.until(`id="m-b"`); strings.Contains(e.Data, "m-a") || seen != 500 {
+		t.Errorf("after %d items: %s", seen, e.Data)
+	}
+	others.until(`id="m-b"`)
+}

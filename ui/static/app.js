@@ -454,8 +454,9 @@ async function check() {
       Promise.all(others.map(async (url) => { const index = await answers(url); if (index >= 0) found.push({ url, index }); })),
       (async () => { while (!found.length) await pause(50); await pause(150); })(), // who answers soon after is further, maybe
     ]);
-    found.sort((a, b) => b.index - a.index);
-    if (found.length) move(found[0].url);
+    // One that has what the reader has seen, and not the same for all readers.
+    const good = found.filter(({ index }) => index >= Number(cursor)), most = found.sort((a, b) => b.index - a.index)[0];
+    if (most) move((good[Math.floor(Math.random() * good.length)] || most).url);
   } finally { looking = false; }
 }
 
