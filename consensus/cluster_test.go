@@ -363,6 +363,27 @@ func TestLeadRunsWhileThisNodeLeads(t *testing.T) {
 	})
 }
 
+// TestLeadWaitsForAHandOver: one that fails leaves this node the leader.
+func TestLeadWaitsForAHandOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, nil)
+		say(t, c.logs["a"], "one")
+		c.net.hold(true, "b", requests)
+		handed := make(chan error, 1)
+		go func() { handed <- c.logs["a"].raft.LeadershipTransferToServer("b", "b").Error() }()
+		time.Sleep(10 * time.Millisecond)
+		ended, ran := errors.New("over"), false
+		err := c.logs["a"].Lead(t.Context(), func(context.Context) error { ran = true; return ended })
+		if !errors.Is(err, ended) || !ran {
+			t.Errorf("Lead() = %v while another is to take over, ran = %v; want what run returns", err, ran)
+		}
+		if err := <-handed; err == nil {
+			t.Error("b took over although nothing reached it")
+		}
+		c.net.hold(false, "b", requests)
+	})
+}
+
 func TestLeadReturnsWhatRunFailsWith(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := open(t, testConfig(t, new(recorder)))

@@ -121,7 +121,12 @@ func (l *Log) serve(ctx context.Context, office uint64, run func(ctx context.Con
 		<-watched
 	}()
 
-	_, err := call(ctx, l, func() raft.Future { return l.raft.Barrier(0) })
+	catchUp := func() raft.Future { return l.raft.Barrier(0) }
+	_, err := call(ctx, l, catchUp)
+	for errors.Is(err, raft.ErrLeadershipTransferInProgress) && ctx.Err() == nil {
+		l.pause(ctx) // it may fail, and this node go on
+		_, err = call(ctx, l, catchUp)
+	}
 	switch {
 	case err == nil:
 		err = run(ctx)
