@@ -32,7 +32,6 @@ func BenchmarkCatchUp(b *testing.B) {
 	first.start()
 	m := &testMesh{t: b, state: first.state, nodes: []*testNode{first}}
 	m.await("a leader", func() bool { info, ok := m.info(first); return ok && info.Leader != "" })
-	must[chat.Project](first, "project", "add", "app", "--repo", "/nowhere.git")
 	for b.Loop() {
 		stop := make(chan struct{})
 		said := make(chan int)
