@@ -150,18 +150,11 @@ const linger = time.Minute
 func (s *snapshotStore) openWhole() (*raft.SnapshotMeta, io.ReadCloser, error) {
 	s.making <- struct{}{}
 	defer func() { <-s.making }()
-	s.mu.Lock()
-	c := s.current
-	if c != nil {
-		c.readers++
-		if c.unread != nil {
-			c.unread.Stop()
-			c.unread = nil
-		}
+	c, err := s.share()
+	if err != nil {
+		return nil, nil, err
 	}
-	s.mu.Unlock()
 	if c == nil {
-		var err error
 		if c, err = s.makeWhole(); err != nil {
 			s.mu.Lock()
 			s.keep = 0
@@ -171,6 +164,33 @@ func (s *snapshotStore) openWhole() (*raft.SnapshotMeta, io.ReadCloser, error) {
 	}
 	meta := c.meta
 	return &meta, &opened{&copyReader{Reader: io.NewSectionReader(c.file, 0, meta.Size), store: s, copy: c}, &meta}, nil
+}
+
+// share returns the copy that there is, with one reader more. One that the log
+// does not go on from is of no use: while this node did not lead nothing was
+// kept for it.
+func (s *snapshotStore) share() (*wholeCopy, error) {
+	first, err := s.log.FirstIndex()
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.current
+	if c == nil {
+		return nil, nil
+	}
+	if c.meta.Index+1 < first {
+		s.current, s.keep = nil, 0
+		s.dropLocked(c)
+		return nil, nil
+	}
+	c.readers++
+	if c.unread != nil {
+		c.unread.Stop()
+		c.unread = nil
+	}
+	return c, nil
 }
 
 func (s *snapshotStore) makeWhole() (*wholeCopy, error) {
@@ -247,8 +267,12 @@ func (r *copyReader) Close() error {
 	r.once.Do(func() {
 		r.store.mu.Lock()
 		defer r.store.mu.Unlock()
-		if r.copy.readers--; r.copy.readers == 0 {
+		switch r.copy.readers--; {
+		case r.copy.readers > 0:
+		case r.store.current == r.copy:
 			r.copy.unread = time.AfterFunc(linger, r.store.drop)
+		default:
+			r.store.dropLocked(r.copy)
 		}
 	})
 	return nil
@@ -258,15 +282,20 @@ func (r *copyReader) Close() error {
 func (s *snapshotStore) drop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c := s.current
-	if c == nil || c.readers > 0 {
-		return
+	if c := s.current; c != nil && c.readers == 0 {
+		s.current, s.keep = nil, 0
+		s.dropLocked(c)
 	}
+}
+
+// dropLocked closes a copy that is not the current one, once nobody reads it.
+func (s *snapshotStore) dropLocked(c *wholeCopy) {
 	if c.unread != nil {
 		c.unread.Stop()
 	}
-	s.current, s.keep = nil, 0
-	c.file.Close() // it was only read by now
+	if c.readers == 0 {
+		c.file.Close() // it was only read by now
+	}
 }
 
 // checkedWriter stops writing when check fails.
@@ -287,16 +316,14 @@ func (w *checkedWriter) Write(p []byte) (int, error) {
 func (l *Log) copies() bool { return l.fsm.copies() }
 
 func (l *Log) pin() (index, term uint64, err error) {
-	future, err := call(l.life, l, func() raft.Future { return l.raft.Barrier(0) })
-	if err != nil {
+	if err := l.leading(); err != nil {
 		return 0, 0, err
 	}
-	var entry raft.Log
-	index = future.(raft.IndexFuture).Index() // as Raft's Barrier makes it
-	if err := l.stores.log.GetLog(index, &entry); err != nil {
-		return 0, 0, fmt.Errorf("reading log entry %d: %w", index, err)
-	}
-	return index, entry.Term, nil
+	// What was applied is committed. Nothing more can be committed, maybe,
+	// before the node that the copy is for has it.
+	l.fsm.mu.Lock()
+	defer l.fsm.mu.Unlock()
+	return l.fsm.pos.index, l.fsm.pos.term, nil
 }
 
 func (l *Log) capture(index, term uint64) (*fsmSnapshot, position, error) {

@@ -127,6 +127,59 @@ func TestACopyThatIsSentSlowlyIsSentOnce(t *testing.T) {
 	})
 }
 
+// TestACopyNeedsNobodyElse: the one node that has all entries makes a copy for
+// the one that lacks them although it cannot commit anything before that one
+// has it. After a restart, too: its store has more than the newest snapshot.
+func TestACopyNeedsNobodyElse(t *testing.T) {
+	for name, restarted := range map[string]bool{"running": false, "restarted": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newCopiers(t)
+				c.leaveBehind(t)
+				say(t, c.logs["a"], numbered(102, 110)...)
+				c.agree(t, "a", "b")
+				c.stop(t, "b")
+				if restarted {
+					c.stop(t, "a")
+					c.start(t, "a")
+				}
+				c.start(t, "c")
+				say(t, c.logs["c"], "111")
+				c.agree(t, "a", "c")
+			})
+		})
+	}
+}
+
+// TestAnOldCopyIsNotSentAgain: while its node did not lead, the log was cut
+// where it ends.
+func TestAnOldCopyIsNotSentAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCopiers(t)
+		c.leaveBehind(t)
+		c.start(t, "c")
+		c.agree(t, "a", "c")
+		c.stop(t, "c")
+		if err := c.logs["a"].Transfer(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		say(t, c.logs["b"], numbered(102, 200)...)
+		c.agree(t, "b", "a")
+		snapshot(t, c.logs["a"])
+		if err := c.logs["b"].Transfer(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		say(t, c.logs["a"], "201")
+		c.start(t, "c")
+		began := time.Now()
+		say(t, c.logs["c"], "202")
+		c.agree(t, "a", "c")
+		if took := time.Since(began); took > linger/2 {
+			t.Errorf("c caught up after %v", took)
+		}
+	})
+}
+
 // TestTwoNodesShareACopy: it is made once.
 func TestTwoNodesShareACopy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -90,6 +90,9 @@ func (f *fsm) applyLogs(logs []*raft.Log) error {
 	head, pos := f.head, f.pos
 	var bad error
 	for _, l := range logs {
+		if l.Index <= pos.index {
+			continue // even came before Raft
+		}
 		switch l.Type {
 		case raft.LogCommand:
 			if bad = f.sort(parts, l, f.names); bad == nil {
@@ -289,6 +292,31 @@ func (f *fsm) load(s *stores, batch int) error {
 		}
 	}
 	f.logger.Info("read snapshot", "index", meta.Index, "bytes", meta.Size, "took", time.Since(began))
+	return nil
+}
+
+// even gives every machine what one of them has: that was committed, and Raft
+// finds out later, when a majority is there. Until then a copy could not be
+// made of machines at different entries.
+func (f *fsm) even(log raft.LogStore, batch int) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	newest := slices.Max(slices.Collect(maps.Values(f.done)))
+	for f.pos.index < newest {
+		var logs []*raft.Log
+		for i := f.pos.index + 1; i <= newest && len(logs) < batch; i++ {
+			l := new(raft.Log)
+			if err := log.GetLog(i, l); err != nil {
+				return fmt.Errorf("reading log entry %d: %w", i, err)
+			}
+			logs = append(logs, l)
+		}
+		if err := f.applyLogs(logs); err != nil {
+			return err
+		}
+		f.pos.index, f.pos.term = logs[len(logs)-1].Index, logs[len(logs)-1].Term
+	}
+	f.settle()
 	return nil
 }
 

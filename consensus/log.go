@@ -128,5 +128,8 @@ func (l *Log) load() error {
 	if err := l.stores.log.recall(); err != nil {
 		return err
 	}
-	return l.fsm.checkAhead(l.stores)
+	if err := l.fsm.checkAhead(l.stores); err != nil {
+		return err
+	}
+	return l.fsm.even(l.stores.log, l.conf.MaxAppendEntries)
 }
