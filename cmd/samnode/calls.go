@@ -197,13 +197,20 @@ func (r *renamed) Unwrap() []error { return []error{r.error, r.as} }
 func (n *node) callJoin(ctx context.Context, from mesh.Caller, in joinCall) (joinAnswer, error) {
 	v := invitation{Secret: in.Secret}
 	pool, _ := n.pool.Pool()
+	switch pool.Mesh.ID {
+	case in.Mesh:
+	case "":
+		return joinAnswer{}, fmt.Errorf("%s has not caught up with the mesh: %w", n.c.Node, errNoLeader)
+	default:
+		return joinAnswer{}, fmt.Errorf("the invitation is of mesh %s, this one is %s: ask for a new one (samnode node invite): %w", in.Mesh, pool.Mesh.ID, errForbidden)
+	}
 	err := n.poolDo(ctx, provision.Command{Join: &provision.Join{Invite: in.Invite, Hash: v.hash(), Node: provision.Node{
 		Name: in.Name, Addr: from.Node, Core: in.Core, Version: in.Version,
 	}}})
 	if err != nil {
 		return joinAnswer{}, err
 	}
-	out := joinAnswer{Mesh: pool.Mesh.ID, Cores: n.corePeers()}
+	out := joinAnswer{Cores: n.corePeers()}
 	pool, _ = n.pool.Pool()
 	if m, ok := pool.Node(in.Name); ok {
 		out.Person = chat.Person(m.Person)

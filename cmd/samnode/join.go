@@ -278,18 +278,26 @@ func (h *host) enter(ctx context.Context, v invitation) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	var out joinAnswer
+	var last error // the one before the time was up says more
 	err := patiently(ctx, h.c.Logger, "asking to be let in", func(ctx context.Context) error {
-		return c.call(ctx, "/calls/v1/join", joinCall{Invite: v.ID, Secret: v.Secret, Name: h.id.Node, Core: h.id.Core, Version: version}, &out)
+		err := c.call(ctx, "/calls/v1/join", joinCall{Mesh: v.Mesh, Invite: v.ID, Secret: v.Secret, Name: h.id.Node, Core: h.id.Core, Version: version}, &out)
+		if err != nil && ctx.Err() == nil {
+			last = err
+		}
+		return err
 	})
+	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) && last != nil {
+		err = last
+	}
 	switch {
+	case errors.Is(err, mesh.ErrStranger):
+		return &exitError{exitRefused, "the nodes of the invitation and this one are not of one mesh: ask for a new one (samnode node invite). " + err.Error()}
 	case errors.Is(err, mesh.ErrUnreachable):
 		return &exitError{exitUnreachable, "no core node of the mesh answers; is this machine on their tailnet, and are they running? " + err.Error()}
 	case isRefusal(err):
 		return &exitError{exitRefused, err.Error()}
 	case err != nil:
 		return err
-	case out.Mesh != v.Mesh:
-		return &exitError{exitRefused, fmt.Sprintf("the nodes of the invitation are of mesh %s now, not of %s: ask for a new one", out.Mesh, v.Mesh)}
 	}
 	if h.id.Core {
 		key, err := seal.New(out.Key)

@@ -149,11 +149,11 @@ func samnode(t testing.TB, args ...string) (said string, code int) {
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	code = execute(ctx, args, strings.NewReader(""), &out, &errs)
-	all := out.String() + errs.String()
-	if i := strings.LastIndex(all, "samnode: "); code != exitDone && i >= 0 {
+	all := "\n" + out.String() + errs.String()
+	if i := strings.LastIndex(all, "\nsamnode: "); code != exitDone && i >= 0 {
 		all = all[i:]
 	}
-	return all, code
+	return strings.TrimSpace(all), code
 }
 
 // atPrompt types a line at a terminal of a task, by way of this node, and waits

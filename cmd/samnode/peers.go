@@ -35,6 +35,7 @@ var (
 // joinCall enters the mesh. It is the one call that a node may make that is no
 // member yet.
 type joinCall struct {
+	Mesh    string `json:"mesh"`
 	Invite  string `json:"invite"`
 	Secret  string `json:"secret"`
 	Name    string `json:"name"`
@@ -43,7 +44,6 @@ type joinCall struct {
 }
 
 type joinAnswer struct {
-	Mesh   string      `json:"mesh"`
 	Key    []byte      `json:"key,omitempty"` // the mesh key, for core nodes
 	Person chat.Person `json:"person"`        // who invited it
 	Cores  []peer      `json:"cores"`

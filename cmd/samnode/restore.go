@@ -284,15 +284,15 @@ func recoverNode(ctx context.Context, cfg Config) (consensus.Lost, error) {
 	if err != nil {
 		return consensus.Lost{}, err
 	}
+	id, err := readIdentity(cfg.State)
+	if err != nil {
+		return consensus.Lost{}, err
+	}
 	release, err := lockState(cfg.State)
 	if err != nil {
 		return consensus.Lost{}, &exitError{exitRefused, err.Error()}
 	}
 	defer release() //nolint:errcheck // the lock is read-only
-	id, err := readIdentity(cfg.State)
-	if err != nil {
-		return consensus.Lost{}, err
-	}
 	if !id.Core {
 		return consensus.Lost{}, &exitError{exitRefused, id.Node + " is a worker: it holds no copy of the mesh. Use the state of a core node"}
 	}

@@ -65,9 +65,6 @@ func (w *worker) allow(_ context.Context, _ mesh.Service, c mesh.Caller) error {
 }
 
 func (w *worker) serve(ctx context.Context) error {
-	if err := w.announce(ctx); err != nil {
-		return err
-	}
 	g, ctx := errgroup.WithContext(ctx)
 	if err := w.serveCalls(ctx, g, w.workspaceCalls()); err != nil {
 		return err
@@ -75,9 +72,19 @@ func (w *worker) serve(ctx context.Context) error {
 	if err := w.servePages(ctx, g, w.pages(), func() {}); err != nil {
 		return err
 	}
+	g.Go(func() error { return w.work(ctx) })
+	return w.left(ended(g.Wait()))
+}
+
+// work takes part in the pool once the mesh knows this process.
+func (w *worker) work(ctx context.Context) error {
+	if err := w.announce(ctx); err != nil {
+		return err
+	}
+	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return w.beats(ctx, w.beat) })
 	g.Go(func() error { return w.runner.Run(ctx) })
-	return w.left(ended(g.Wait()))
+	return g.Wait()
 }
 
 // announce says that this process is the node now. It waits for the mesh: a
