@@ -60,8 +60,9 @@ type ControlServer struct {
 	c    ControlConfig
 	srv  *testcontrol.Server
 	http *httptest.Server
-	mu   sync.Mutex
 	tb   *outside
+
+	mu   sync.Mutex      // held while anything of a device changes
 	bare map[string]bool // host names that get no tag, whatever they begin with
 }
 
@@ -85,7 +86,7 @@ func StartControl(ctx context.Context, c ControlConfig) (_ *ControlServer, err e
 		DNSConfig: &tailcfg.DNSConfig{Proxied: true}, AllOnline: true,
 		// No HTTPS: nobody has a certificate for these names.
 		DefaultNodeCapabilities: new(tailcfg.NodeCapMap),
-		HoldMapRequest:          s.dress,
+		HoldMapRequest:          s.admit,
 	}
 	s.http = httptest.NewUnstartedServer(s.clock(s.srv))
 	s.http.Listener.Close()
@@ -141,6 +142,8 @@ func (s *ControlServer) Bare(hostname string) {
 
 // Expire ends the keys of all devices.
 func (s *ControlServer) Expire() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for _, n := range s.srv.AllNodes() {
 		n.KeyExpiry = time.Now().Add(-time.Minute)
 		s.srv.UpdateNode(n)
@@ -168,15 +171,25 @@ func (s *ControlServer) Route(addr netip.Addr, node string) {
 	}
 }
 
+// admit sees every request of a device before it is answered. What a device
+// says of itself is taken in while nobody else changes a device.
+func (s *ControlServer) admit(req *tailcfg.MapRequest) (done func()) {
+	s.mu.Lock()
+	s.dress(req)
+	if req.Stream {
+		s.mu.Unlock() // it says nothing, and lasts
+		return nil
+	}
+	return s.mu.Unlock
+}
+
 // dress gives a new device its name and, if it is a node, its tag, before it or
 // anyone else hears of it. A name that is taken gets a number, and a device
 // that goes by another name gets that.
-func (s *ControlServer) dress(req *tailcfg.MapRequest) func() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (s *ControlServer) dress(req *tailcfg.MapRequest) {
 	n := s.srv.Node(req.NodeKey)
 	if n == nil {
-		return nil
+		return
 	}
 	host := n.Hostinfo.Hostname()
 	if req.Hostinfo != nil && !req.Stream {
@@ -184,19 +197,17 @@ func (s *ControlServer) dress(req *tailcfg.MapRequest) func() {
 	}
 	short, _, dressed := strings.Cut(n.Name, ".")
 	if dressed && (short == host || strings.HasPrefix(short, host+"-")) {
-		return nil
+		return
 	}
 	n.Name = s.freeName(host, n.ID) + "." + Domain + "."
 	if strings.HasPrefix(host, s.c.NodePrefix) && !s.bare[host] {
 		n.Tags = []string{s.c.Tag}
 	}
 	s.srv.UpdateNode(n)
-	if s.c.NoMapCache {
-		return nil
+	if !s.c.NoMapCache {
+		// As a good policy says: see tailnet.Policy.
+		s.srv.SetNodeCapMap(n.Key, tailcfg.NodeCapMap{tailcfg.NodeAttrCacheNetworkMaps: nil})
 	}
-	// As a good policy says: see tailnet.Policy.
-	s.srv.SetNodeCapMap(n.Key, tailcfg.NodeCapMap{tailcfg.NodeAttrCacheNetworkMaps: nil})
-	return nil
 }
 
 func (s *ControlServer) freeName(host string, of tailcfg.NodeID) string {
