@@ -65,6 +65,8 @@ type Room struct {
 	changed chan struct{}            // closed and replaced after every apply
 	order   *list.List               // of TaskID, the newest change at the back
 	places  map[TaskID]*list.Element // in order
+	live    map[TaskID]stand         // see Live
+	moved   uint64                   // log index at which live changed last
 }
 
 // NewRoom makes a Room over a committed state.
@@ -86,8 +88,10 @@ func (r *Room) resetLocked(s *State, applied uint64) {
 	tasks := slices.SortedFunc(maps.Values(s.tasks.base), func(a, b *Task) int {
 		return cmp.Or(cmp.Compare(a.Index, b.Index), cmp.Compare(a.ID, b.ID))
 	})
+	r.live, r.moved = map[TaskID]stand{}, applied
 	for _, t := range tasks {
 		r.places[t.ID] = r.order.PushBack(t.ID)
+		r.standLocked(t)
 	}
 }
 
@@ -106,6 +110,9 @@ func (r *Room) Publish(applied uint64) {
 			r.order.MoveToBack(e)
 		} else {
 			r.places[id] = r.order.PushBack(id)
+		}
+		if r.standLocked(r.state.tasks.base[id]) {
+			r.moved = applied
 		}
 	}
 	r.index, r.now = applied, r.state.meta.Now

@@ -14,13 +14,59 @@ const lookPause = 10 * time.Millisecond
 // heldBy reports whether the node has the task's lease.
 func (t *Task) heldBy(node Node) bool { return t.Lease != nil && t.Lease.Node == node }
 
+// stand is what placing looks at: how a task stands that has a lease or waits
+// for one.
+type stand struct {
+	state TaskState
+	token uint64 // of its lease, 0: none
+	rests bool   // nothing waits for its agent
+}
+
+// standLocked notes how a task stands now and reports whether that is new.
+func (r *Room) standLocked(t *Task) bool {
+	old, was := r.live[t.ID]
+	if t.Lease == nil && t.State != Queued && t.State != Placing {
+		delete(r.live, t.ID)
+		return was
+	}
+	now := stand{state: t.State, rests: len(t.Queue) == 0}
+	if t.Lease != nil {
+		now.token = t.Lease.Token
+	}
+	r.live[t.ID] = now
+	return !was || old != now
+}
+
+// Live returns the tasks that have a lease or wait for one, archived ones too,
+// by id.
+func (r *Room) Live() []Task {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	out := make([]Task, 0, len(r.live))
+	for id := range r.live {
+		out = append(out, cloneTask(*r.state.tasks.base[id]))
+	}
+	slices.SortFunc(out, func(a, b Task) int { return cmp.Compare(a.ID, b.ID) })
+	return out
+}
+
+// LiveSince waits until what placing looks at has changed after the cursor: a
+// task began or ceased to be live, its state or lease is another, or its queue
+// is empty or is not any more. What is said and done in tasks wakes nobody
+// here. It returns the next cursor.
+func (r *Room) LiveSince(ctx context.Context, after uint64) (uint64, error) {
+	next := after
+	err := r.until(ctx, func() bool { next = r.moved; return next > after })
+	return next, err
+}
+
 // Leases returns the tasks of which the node has the lease, by id.
 func (r *Room) Leases(node Node) []Task {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	var out []Task
-	for _, t := range r.state.tasks.base {
-		if t.heldBy(node) {
+	for id := range r.live {
+		if t := r.state.tasks.base[id]; t.heldBy(node) {
 			out = append(out, cloneTask(*t))
 		}
 	}

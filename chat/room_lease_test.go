@@ -95,6 +95,47 @@ func TestLeasesOfANode(t *testing.T) {
 	}
 }
 
+func TestLive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newKit(t)
+		var after uint64
+		moved := func(want bool, what string, states ...chat.TaskState) {
+			t.Helper()
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			next, err := k.LiveSince(ctx, after)
+			if (err == nil) != want {
+				t.Errorf("%s: LiveSince = %d, %v", what, next, err)
+			}
+			after = next
+			var got []chat.TaskState
+			for _, task := range k.Live() {
+				got = append(got, task.State)
+			}
+			if !slices.Equal(got, states) {
+				t.Errorf("%s: live tasks are %s, want %s", what, got, states)
+			}
+		}
+		waits := k.NewTask(t, "demo", "first").ID
+		moved(true, "a new task", chat.Queued)
+		k.Must(t, ana, chat.Op{Say: &chat.Say{Task: waits, Message: "m2", Text: "more"}})
+		moved(false, "a message to one that waits", chat.Queued)
+		draft := chat.TaskID("01JZZZZZZZZZZZZZZZZZZDRAFT")
+		k.Must(t, ana, chat.Op{TaskCreate: &chat.TaskCreate{ID: draft, Project: k.Get(t, waits).Project, Message: "d1", Text: "later", Draft: true}})
+		k.Must(t, ana, chat.Op{Say: &chat.Say{Task: draft, Message: "d2", Text: "more"}})
+		moved(false, "a draft", chat.Queued)
+		k.Start(t, waits)
+		moved(true, "a lease", k.Get(t, waits).State)
+		state := k.Get(t, waits).State
+		k.Must(t, ana, chat.Op{Say: &chat.Say{Task: waits, Message: "m3", Text: "more"}})
+		moved(false, "a message to one that has a lease", state)
+		k.Must(t, ana, chat.Op{Stop: &chat.Stop{Task: waits, Force: true}})
+		moved(true, "the end of a lease")
+		k.Must(t, ana, chat.Op{Retry: &chat.Retry{Task: waits}})
+		moved(true, "queued again", chat.Queued)
+	})
+}
+
 // BenchmarkLeasesSinceFanOut is one change of a task while 500 nodes wait for
 // theirs.
 func BenchmarkLeasesSinceFanOut(b *testing.B) {

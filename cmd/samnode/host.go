@@ -103,6 +103,31 @@ type spaces struct {
 	secret func(ctx context.Context, p chat.ProjectID, name string) (string, error)
 }
 
+// ownBoard is the room of a core node as its runner needs it: of the tasks it
+// hears about those only whose lease this node has, or had.
+type ownBoard struct {
+	*chat.Room
+	node chat.Node
+	told map[chat.TaskID]bool // with a lease; the runner watches from one goroutine
+}
+
+func newOwnBoard(room *chat.Room, node string) *ownBoard {
+	return &ownBoard{Room: room, node: chat.Node(node), told: map[chat.TaskID]bool{}}
+}
+
+// TasksSince tells the end of a lease once.
+func (b *ownBoard) TasksSince(ctx context.Context, after uint64) ([]chat.Task, uint64, error) {
+	tasks, next, err := b.LeasesSince(ctx, b.node, b.told, after)
+	for _, t := range tasks {
+		if t.Lease != nil && t.Lease.Node == b.node {
+			b.told[t.ID] = true
+		} else {
+			delete(b.told, t.ID)
+		}
+	}
+	return tasks, next, err
+}
+
 func (h *host) openWorkspaces(s spaces) error {
 	var err error
 	// Several nodes may share one engine (dev --nodes): each has its own things.

@@ -90,7 +90,7 @@ func (n *node) openKey(context.Context) (err error) {
 func (n *node) openNetworkHere(ctx context.Context) error { return n.openNetwork(ctx, n.allow) }
 
 func (n *node) openWorkspacesHere(context.Context) error {
-	return n.openWorkspaces(spaces{board: n.room, forge: n.forge, secret: n.secret})
+	return n.openWorkspaces(spaces{board: newOwnBoard(n.room, n.c.Node), forge: n.forge, secret: n.secret})
 }
 
 // openLog opens the chat's store and the log that drives it and the pool.

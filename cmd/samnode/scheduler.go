@@ -32,8 +32,9 @@ type scheduler struct {
 	log     *slog.Logger
 }
 
-// run decides again whenever a task or the pool changed, and every few seconds
-// for what only time changes, until ctx ends.
+// run decides again whenever a task waits, has or lost a lease, or the pool
+// changed, and every few seconds for what only time changes, until ctx ends.
+// Messages alone change nothing that it looks at.
 func (s *scheduler) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	poke := make(chan struct{}, 1)
@@ -64,7 +65,7 @@ func (s *scheduler) run(ctx context.Context) error {
 func (s *scheduler) watchTasks(ctx context.Context, poke chan<- struct{}) error {
 	var after uint64
 	for {
-		_, index, err := s.room.TasksSince(ctx, after)
+		index, err := s.room.LiveSince(ctx, after)
 		if err != nil {
 			return err
 		}
@@ -84,7 +85,7 @@ func (s *scheduler) decide(ctx context.Context) error {
 	if err := s.room.Wait(ctx, newestGrant(pool)); err != nil {
 		return fmt.Errorf("waiting for the chat: %w", err)
 	}
-	tasks := append(s.room.Tasks(chat.Filter{}), s.room.Tasks(chat.Filter{Archived: true})...)
+	tasks := s.room.Live()
 	if moved, err := s.reconcile(ctx, pool, tasks); moved || err != nil {
 		return err // what moved wakes run, which decides on the new state
 	}
