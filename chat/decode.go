@@ -21,6 +21,9 @@ func Encode(cmd Command) ([]byte, error) {
 	if cmd.Version == 0 {
 		cmd.Version = Version
 	}
+	if err := checkVersion(nil, cmd, nil); err != nil {
+		return nil, err
+	}
 	if err := check(cmd); err != nil {
 		return nil, err
 	}
@@ -31,8 +34,10 @@ func Encode(cmd Command) ([]byte, error) {
 	if len(data) > maxEntry {
 		return nil, refuse(CodeTooLarge, "The command has %d bytes; %d are allowed.", len(data), maxEntry)
 	}
-	if _, err := Decode(data); err != nil { // cleaning may have changed what the caller gave
-		return nil, err
+	if bytes.Contains(data, []byte(`\ufffd`)) { // cleaning has changed what the caller gave
+		if _, err := Decode(data); err != nil {
+			return nil, err
+		}
 	}
 	return data, nil
 }
@@ -41,22 +46,14 @@ func Encode(cmd Command) ([]byte, error) {
 // character. Whatever this code does not know is an error: a node that
 // skipped it would disagree with the others.
 func Decode(data []byte) (Command, error) {
-	var head struct {
-		Version int `json:"v"`
-	}
-	if err := json.Unmarshal(data, &head); err != nil {
-		return Command{}, fmt.Errorf("decoding a command: %w", err)
-	}
-	if head.Version > Version {
-		return Command{}, fmt.Errorf("decoding a command: version %d was written by a newer samnode and this one reads up to %d: upgrade this node", head.Version, Version)
-	}
-	if head.Version < 1 {
-		return Command{}, fmt.Errorf("decoding a command: version %d does not exist", head.Version)
-	}
 	var cmd Command
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.DisallowUnknownFields()
-	if err := dec.Decode(&cmd); err != nil {
+	err := dec.Decode(&cmd)
+	if err := checkVersion(data, cmd, err); err != nil {
+		return Command{}, err
+	}
+	if err != nil {
 		return Command{}, fmt.Errorf("decoding a command (a field that is not known was written by a newer samnode: upgrade this node): %w", err)
 	}
 	if _, err := dec.Token(); err != io.EOF {
@@ -66,6 +63,28 @@ func Decode(data []byte) (Command, error) {
 		return Command{}, fmt.Errorf("decoding a command: %w", err)
 	}
 	return cmd, nil
+}
+
+// checkVersion refuses a version that this code does not read. What a newer
+// one wrote may fail to decode, and then the version says why.
+func checkVersion(data []byte, cmd Command, failed error) error {
+	version := cmd.Version
+	if failed != nil {
+		var head struct {
+			Version int `json:"v"`
+		}
+		if err := json.Unmarshal(data, &head); err != nil {
+			return fmt.Errorf("decoding a command: %w", err)
+		}
+		version = head.Version
+	}
+	switch {
+	case version > Version:
+		return fmt.Errorf("decoding a command: version %d was written by a newer samnode and this one reads up to %d: upgrade this node", version, Version)
+	case version < 1:
+		return fmt.Errorf("decoding a command: version %d does not exist", version)
+	}
+	return nil
 }
 
 // check holds what every command must be, whoever wrote it.

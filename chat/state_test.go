@@ -189,7 +189,7 @@ func TestDecodeRefuses(t *testing.T) {
 		"no id":            {`{"v":1,"id":"","by":{"person":"a"},"op":{"stop":{"task":"T"}}}`, "needs an id"},
 		"two authors":      {`{"v":1,"id":"c","by":{"person":"a","node":"n"},"op":{"stop":{"task":"T"}}}`, "one author"},
 		"a huge id":        {`{"v":1,"id":"` + strings.Repeat("x", 200) + `","by":{"person":"a"},"op":{"stop":{"task":"T"}}}`, "200 bytes"},
-		"something after":  {string(data) + `{}`, "after top-level value"},
+		"something after":  {string(data) + `{}`, "something follows it"},
 		"not JSON":         {`hello`, "decoding"},
 		"a control in ids": {`{"v":1,"id":"a\nb","by":{"person":"a"},"op":{"stop":{"task":"T"}}}`, "control"},
 		"a text too large": {`{"v":1,"id":"c","by":{"person":"a"},"op":{"say":{"task":"T","message":"m","text":"` + strings.Repeat("x", MaxText+1) + `"}}}`, "allowed"},
