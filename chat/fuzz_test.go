@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
 // player draws commands that mostly fit what they meet.
@@ -187,7 +188,13 @@ func (d *disk) load(t *testing.T) *State {
 	for _, r := range d.rows {
 		rows = append(rows, r)
 	}
-	s, err := Load(rows)
+	s, err := Load(rows, func(task TaskID, id string) (string, error) {
+		m, ok, err := d.Get(task, id)
+		if !ok {
+			t.Errorf("the message %s that waits in task %s is not on disk", id, task)
+		}
+		return m.Text, err
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -255,6 +262,12 @@ func compareCut(t *testing.T, log []Command, seed uint64, cut int) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("seed %d, cut %d: rows (-straight +loaded):\n%s", seed, cut, diff)
+	}
+	for _, id := range straight.tasks.keys() { // rows do not hold all of a task
+		want, _ := straight.Task(id)
+		if got, _ := loaded.Task(id); !cmp.Equal(want, got, cmpopts.EquateEmpty()) {
+			t.Errorf("seed %d, cut %d: task (-straight +loaded):\n%s", seed, cut, cmp.Diff(want, got))
+		}
 	}
 	if diff := cmp.Diff(straightDisk.messages, loadedDisk.messages); diff != "" {
 		t.Errorf("seed %d, cut %d: messages (-straight +loaded):\n%s", seed, cut, diff)

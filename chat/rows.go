@@ -4,15 +4,48 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 )
 
 func appendRow(rows []Row, kind, id string, value any) ([]Row, error) {
-	data, err := json.Marshal(value)
+	data, err := json.Marshal(kept(value))
 	if err != nil {
 		return nil, fmt.Errorf("encoding %s %q: %w", kind, id, err)
 	}
 	return append(rows, Row{Kind: kind, ID: id, Data: data}), nil
+}
+
+// kept is a value as its row has it: the texts of queued messages are in the
+// messages already, and a task's row is written with each of them.
+func kept(value any) any {
+	t, ok := value.(*Task)
+	if !ok || len(t.Queue) == 0 {
+		return value
+	}
+	bare := *t
+	bare.Queue = slices.Clone(t.Queue)
+	for i := range bare.Queue {
+		bare.Queue[i].Text = ""
+	}
+	return &bare
+}
+
+// fill gives the queued messages of the tasks their texts again.
+func (s *State) fill(text func(TaskID, string) (string, error)) error {
+	for _, e := range s.tasks.edit {
+		for i := range e.value.Queue {
+			p := &e.value.Queue[i]
+			if p.Text != "" {
+				continue // no message is empty
+			}
+			var err error
+			if p.Text, err = text(e.value.ID, p.ID); err != nil {
+				return fmt.Errorf("reading the message %q that waits in task %s: %w", p.ID, e.value.ID, err)
+			}
+		}
+	}
+	return nil
 }
 
 // tableRows appends a table's edits, or all of it.

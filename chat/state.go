@@ -302,8 +302,9 @@ func (s *State) Rollback() {
 }
 
 // Load rebuilds a state from the rows that [State.Dirty] gave, the last of
-// each (kind, id). It is committed.
-func Load(rows []Row) (*State, error) {
+// each (kind, id), and the texts of messages that wait for an agent. It is
+// committed.
+func Load(rows []Row, text func(task TaskID, message string) (string, error)) (*State, error) {
 	s := NewState()
 	for _, r := range rows {
 		if r.Data == nil {
@@ -312,6 +313,9 @@ func Load(rows []Row) (*State, error) {
 		if err := s.loadRow(r); err != nil {
 			return nil, fmt.Errorf("loading %s %q: %w", r.Kind, r.ID, err)
 		}
+	}
+	if err := s.fill(text); err != nil {
+		return nil, err
 	}
 	s.Commit()
 	return s, nil

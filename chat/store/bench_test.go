@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -82,6 +83,53 @@ func BenchmarkApply(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(b.N*64)/b.Elapsed().Seconds(), "messages/s")
+}
+
+// BenchmarkApplySay is what people say, 1 KiB a message, in drafts of which
+// none has more than 16 waiting: the processor's time for one, in batches.
+func BenchmarkApplySay(b *testing.B) {
+	text := strings.Repeat("x", 1024)
+	for _, size := range []int{1, 8, 64} {
+		b.Run(fmt.Sprintf("batch=%d", size), func(b *testing.B) {
+			o := open(b, filepath.Join(b.TempDir(), "chat.db"))
+			defer o.close(b)
+			f := &feeder{}
+			f.begin(b, o, 1)
+			var busy time.Duration
+			said := 0
+			for b.Loop() {
+				batch := make([]store.Entry, size)
+				for i := range batch {
+					task := chat.TaskID(fmt.Sprintf("01JBENCHBENCHBENCHSAY%d-%d", said/1024, said%64))
+					if said%1024 < 64 {
+						create := f.entry(b, chattest.Ana, chat.Op{TaskCreate: &chat.TaskCreate{ID: task, Project: "p", Message: "m", Text: "x", Draft: true}})
+						if err := o.machine.Apply([]store.Entry{create}); err != nil {
+							b.Fatal(err)
+						}
+					}
+					said++
+					batch[i] = f.entry(b, chattest.Ana, chat.Op{Say: &chat.Say{Task: task, Message: fmt.Sprint("m", said), Text: text}})
+				}
+				began := processor(b)
+				if err := o.machine.Apply(batch); err != nil {
+					b.Fatal(err)
+				}
+				busy += processor(b) - began
+			}
+			b.ReportMetric(float64(busy.Microseconds())/float64(said), "cpu-µs/say")
+			b.ReportMetric(0, "ns/op")
+		})
+	}
+}
+
+// processor is the time that this process has had of the processors.
+func processor(b *testing.B) time.Duration {
+	b.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // benchMessages is the size of a filled store: a million messages, or what

@@ -369,6 +369,17 @@ func load(ctx context.Context, db *sql.DB) (*chat.State, uint64, error) {
 	if err := found.Err(); err != nil {
 		return nil, 0, fmt.Errorf("loading the state: %w", err)
 	}
-	state, err := chat.Load(rows)
+	if err := found.Close(); err != nil { // before the texts are read
+		return nil, 0, fmt.Errorf("loading the state: %w", err)
+	}
+	state, err := chat.Load(rows, func(task chat.TaskID, id string) (string, error) {
+		var data []byte
+		err := tx.QueryRowContext(ctx, `SELECT data FROM messages WHERE task = (SELECT key FROM tasks WHERE id = ?) AND id = ?`, string(task), id).Scan(&data)
+		if err != nil {
+			return "", err
+		}
+		m, err := decodeMessage(data)
+		return m.Text, err
+	})
 	return state, uint64(applied), err
 }
