@@ -223,19 +223,21 @@ func (c *cli) taskSay() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		var raw json.RawMessage
+		var said struct {
+			Task string `json:"task"`
+		}
 		body := map[string]any{"id": ulid.Make().String(), "text": text, "steer": steer}
-		if err := c.client().call(cmd.Context(), http.MethodPost, path("tasks", a[0], "messages"), body, &raw); err != nil {
+		if err := c.client().call(cmd.Context(), http.MethodPost, path("tasks", a[0], "messages"), body, &said); err != nil {
 			return err
 		}
-		if !wait {
-			return c.printTask(raw)
+		if wait {
+			return c.waitFor(cmd.Context(), said.Task)
 		}
-		var t taskView
-		if err := json.Unmarshal(raw, &t); err != nil {
-			return fmt.Errorf("reading the task: %w", err)
+		var raw json.RawMessage
+		if err := c.client().call(cmd.Context(), http.MethodGet, path("tasks", said.Task), nil, &raw); err != nil {
+			return err
 		}
-		return c.waitFor(cmd.Context(), string(t.ID))
+		return c.printTask(raw)
 	}
 	return cmd
 }

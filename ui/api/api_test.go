@@ -182,8 +182,14 @@ func TestTaskFromTheFirstWordToTheExport(t *testing.T) {
 	f.kit.Work(t, task.ID)
 
 	say := `{"id":"m-2","text":"and test it"}`
-	f.want(200, "POST", path+"/messages", say)
-	after := get[map[string]any](t, f.want(200, "POST", path+"/messages", say))
+	answer := f.want(200, "POST", path+"/messages", say)
+	if m := get[said](t, answer); m.Task != task.ID || m.Message != "m-2" || m.Index == 0 {
+		t.Errorf("the answer to a message = %s", answer)
+	}
+	if again := f.want(200, "POST", path+"/messages", say); again != answer {
+		t.Errorf("the same message twice:\n%s\n%s", answer, again)
+	}
+	after := get[map[string]any](t, f.want(200, "GET", path, ""))
 	if q := after["queue"].([]any); len(q) != 1 {
 		t.Errorf("queue after the same message twice = %v", q)
 	}

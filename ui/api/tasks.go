@@ -159,9 +159,23 @@ func (s *server) say(w http.ResponseWriter, r *request) error {
 	if in.ID == "" {
 		in.ID = s.c.NewID()
 	}
-	return s.act(w, r, "say-"+in.ID, func(t chat.Task) chat.Op {
-		return chat.Op{Say: &chat.Say{Task: t.ID, Message: in.ID, Text: in.Text, Steer: in.Steer}}
-	})
+	t, err := FindTask(r.Context(), s.c.Room, r.PathValue("task"))
+	if err != nil {
+		return err
+	}
+	op := chat.Op{Say: &chat.Say{Task: t.ID, Message: in.ID, Text: in.Text, Steer: in.Steer}}
+	index, err := s.c.Room.Do(r.Context(), r.by, "say-"+in.ID, op)
+	if err != nil {
+		return err
+	}
+	return answer(w, http.StatusOK, said{t.ID, in.ID, index})
+}
+
+// said is the answer to a message: small, for there are many.
+type said struct {
+	Task    chat.TaskID `json:"task"`
+	Message string      `json:"message"`
+	Index   uint64      `json:"index"`
 }
 
 func (s *server) editQueued(w http.ResponseWriter, r *request) error {
