@@ -86,14 +86,21 @@ func (a around) self() string {
 	return ""
 }
 
-// others are the nodes that a page of this one may go on at, core nodes first.
-func (a around) others() []string {
+// reach is where a page of this node may ever go on, those first that answer,
+// and core nodes before workers. A page keeps the list that it began with, so
+// nodes that are silent now are in it.
+func (a around) reach() []string { return a.origins(func(api.Node) bool { return true }) }
+
+// others are those of reach that answer now.
+func (a around) others() []string { return a.origins(func(n api.Node) bool { return n.Online }) }
+
+func (a around) origins(want func(api.Node) bool) []string {
 	nodes := slices.SortedStableFunc(slices.Values(a.Nodes), func(x, y api.Node) int {
-		return cmp.Or(compareBool(y.Core, x.Core), strings.Compare(x.Name, y.Name))
+		return cmp.Or(compareBool(y.Online, x.Online), compareBool(y.Core, x.Core), strings.Compare(x.Name, y.Name))
 	})
 	var out []string
 	for _, n := range nodes {
-		if origin := n.Origin(); !n.Self && n.Online && origin != "" && len(out) < othersMost {
+		if origin := n.Origin(); !n.Self && want(n) && origin != "" && len(out) < othersMost {
 			out = append(out, origin)
 		}
 	}
@@ -217,5 +224,5 @@ const (
 )
 
 func (s *Server) setPolicy(w http.ResponseWriter, r *http.Request, style string) {
-	w.Header().Set("Content-Security-Policy", policy(style, s.around(r.Context()).others()...))
+	w.Header().Set("Content-Security-Policy", policy(style, s.around(r.Context()).reach()...))
 }

@@ -118,7 +118,7 @@ func (e *events) fresh(pieces ...piece) []string {
 var errGone = errors.New("the reader is gone")
 
 // follow runs step until the reader is gone; a step waits at most until its
-// context ends. Before the first event an error still has a status; later the
+// context ends, and is called again then. Before the first event an error still has a status; later the
 // stream just ends and the browser comes again.
 func (s *Server) follow(w http.ResponseWriter, r *http.Request, step func(context.Context, *events) error) error {
 	e, ctx, cancel, err := s.openEvents(w, r)
@@ -129,23 +129,35 @@ func (s *Server) follow(w http.ResponseWriter, r *http.Request, step func(contex
 	if err := e.write("retry: 1000\nevent: hello\ndata: " + s.Version + "\n\n"); err != nil {
 		return nil //nolint:nilerr // the reader is gone, nobody is left to tell
 	}
-	for {
-		wait, stop := context.WithTimeout(ctx, s.beatEvery)
+	for err == nil {
+		err = s.steps(ctx, e, step)
+	}
+	if !errors.Is(err, errGone) {
+		s.Logger.Info("stream ended", "path", r.URL.Path, "err", err)
+	}
+	return nil
+}
+
+// steps runs steps for the time between two beats.
+func (s *Server) steps(ctx context.Context, e *events, step func(context.Context, *events) error) error {
+	wait, stop := context.WithTimeout(ctx, s.beatEvery)
+	defer stop()
+	for wait.Err() == nil {
 		err := step(wait, e)
-		stop()
 		switch {
 		case ctx.Err() != nil:
-			err = errGone
+			return errGone
 		case err == nil || errors.Is(err, context.DeadlineExceeded):
 			err = s.beat(ctx, e)
 		}
 		if err != nil {
-			if !errors.Is(err, errGone) {
-				s.Logger.Info("stream ended", "path", r.URL.Path, "err", err)
-			}
-			return nil
+			return err
 		}
 	}
+	if ctx.Err() != nil {
+		return errGone
+	}
+	return nil
 }
 
 // beat tells the browser that the node lives, unless it just heard something,

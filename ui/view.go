@@ -31,7 +31,8 @@ type frame struct {
 	Body    string   // class of the body
 	Beat    string   // milliseconds between two signs of life of a stream
 	Self    string   // where this node's pages are
-	Others  string   // where a page goes on when this node dies, with spaces between
+	Reach   string   // where a page may go on when this node dies, with spaces between
+	Others  string   // those of them that answer now
 	Moved   string   // the node that this reader's page just left, because it died
 	Notes   []note
 }
@@ -46,7 +47,8 @@ func (s *Server) frame(r *http.Request, title string) frame {
 		return f
 	}
 	a := s.around(r.Context())
-	f.Self, f.Others, f.Moved, f.Notes = a.self(), strings.Join(a.others(), " "), a.movedFrom(r), a.notes()
+	f.Self, f.Reach, f.Others = a.self(), strings.Join(a.reach(), " "), strings.Join(a.others(), " ")
+	f.Moved, f.Notes = a.movedFrom(r), a.notes()
 	_, _, f.Needs = s.briefs()
 	return f
 }

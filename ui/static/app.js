@@ -406,8 +406,8 @@ document.addEventListener("visibilitychange", () => {
 
 // Under "samnode open" the address stays: its proxy finds a node that lives.
 const stays = ["localhost", "127.0.0.1", "[::1]"].includes(location.hostname) && location.origin !== about.self;
-const reachable = about.others.split(" ").filter((url) => url && (location.protocol === "http:" || url.startsWith("https:")));
-let others = reachable, looking = false, moving = false;
+const reachable = about.reach.split(" ").filter((url) => location.protocol === "http:" || url.startsWith("https:"));
+let others = reachable.filter((url) => url && about.others.split(" ").includes(url)), looking = false, moving = false;
 const pause = (ms) => new Promise((r) => setTimeout(r, ms));
 
 // around hears who answers now, and where a page of the proxy is.
@@ -435,6 +435,17 @@ async function answers(base, mode = "cors") {
   } finally { clearTimeout(timer); }
 }
 
+// living are the nodes of a list that answer: the first, and who is not much slower.
+async function living(urls) {
+  const found = [];
+  let done = false;
+  const ask = async (url) => { const index = await answers(url); if (index >= 0) found.push({ url, index }); };
+  const all = Promise.all(urls.map(ask)).then(() => { done = true; });
+  const early = async () => { while (!done && !found.length) await pause(50); await pause(150); };
+  await Promise.race([all, early()]);
+  return [...found];
+}
+
 // check looks whether this node lives, twice, and goes where one does.
 async function check() {
   if (looking || moving || stays) return;
@@ -449,11 +460,8 @@ async function check() {
       }
     }
     brokenAt ||= Date.now();
-    const found = [];
-    await Promise.race([
-      Promise.all(others.map(async (url) => { const index = await answers(url); if (index >= 0) found.push({ url, index }); })),
-      (async () => { while (!found.length) await pause(50); await pause(150); })(), // who answers soon after is further, maybe
-    ]);
+    let found = await living(others);
+    if (!found.length) found = await living(reachable.filter((url) => !others.includes(url))); // they may be back
     // One that has what the reader has seen, and not the same for all readers.
     const good = found.filter(({ index }) => index >= Number(cursor)), most = found.sort((a, b) => b.index - a.index)[0];
     if (most) move((good[Math.floor(Math.random() * good.length)] || most).url);
