@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	beatEvery  = 5 * time.Second  // a page that hears nothing for much longer looks for another node
+	beatEvery  = 2 * time.Second  // a page that hears nothing for much longer looks for another node
 	writeLimit = 10 * time.Second // a reader slower than this reconnects
 	batchItems = 200
 )

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -98,7 +99,7 @@ func (n *node) who(r *http.Request) (chat.Person, mesh.Role, error) {
 		role = mesh.Role(n.room.RoleOf(c.Person)) // the first person becomes the owner
 	}
 	if role == "" {
-		return c.Person, "", fmt.Errorf("%s has no role in this mesh: an owner can give one (samnode people role %s member)", c.Person, c.Person)
+		return c.Person, "", fmt.Errorf("%w: %s has no role in this mesh: an owner can give one (samnode people role %s member)", errNoRole, c.Person, c.Person)
 	}
 	return c.Person, role, nil
 }
@@ -135,8 +136,16 @@ func (n *node) arrived(ctx context.Context, p chat.Person) error {
 	return err
 }
 
+// errNoRole: the network knows the person, the mesh does not.
+var errNoRole = errors.New("no role")
+
+// whoIs is who as the pages ask it: they tell a person without a role whom to
+// ask for one.
 func (n *node) whoIs(r *http.Request) (chat.Person, ui.Role, error) {
 	person, role, err := n.who(r)
+	if errors.Is(err, errNoRole) {
+		err = nil
+	}
 	return person, ui.Role(role), err
 }
 
