@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 
 	"github.com/samnode/samnode/chat"
 )
@@ -42,7 +43,7 @@ type batch struct {
 	ctx   context.Context
 	s     *Store
 	tx    *sql.Tx
-	keys  map[chat.TaskID]int64
+	keys  map[chat.TaskID]int64 // that the store's do not have yet
 	held  map[held]chat.Message
 	order []held
 
@@ -95,6 +96,9 @@ func (b *batch) Put(m chat.Message) error {
 
 // key is the number of a task.
 func (b *batch) key(task chat.TaskID) (int64, bool, error) {
+	if key, ok := b.s.keys[task]; ok {
+		return key, true, nil
+	}
 	if key, ok := b.keys[task]; ok {
 		return key, true, nil
 	}
@@ -144,6 +148,7 @@ func (b *batch) commit(rows []chat.Row, applied uint64) error {
 	if err := b.tx.Commit(); err != nil {
 		return fmt.Errorf("committing: %w", err)
 	}
+	maps.Copy(b.s.keys, b.keys)
 	return nil
 }
 

@@ -66,6 +66,7 @@ type conns struct {
 	sync  *sql.DB // one connection, for checkpoints beside the writer
 	stmts statements
 	reads readStatements
+	keys  map[chat.TaskID]int64 // committed, of the tasks that were written to; the writer's
 }
 
 const schema = `
@@ -117,7 +118,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 
 // connect opens the connections to the file and marks it as in use.
 func (s *Store) connect(ctx context.Context) (_ conns, err error) {
-	var c conns
+	c := conns{keys: map[chat.TaskID]int64{}}
 	defer func() {
 		if err != nil {
 			_ = c.close() // err says what is wrong
