@@ -170,6 +170,7 @@ func (n *Node) start(ctx context.Context) error {
 	if err := n.awaitRunning(ctx); err != nil {
 		return err
 	}
+	n.awaitMap(ctx)
 	status, err := n.srv.Up(ctx)
 	if err != nil {
 		return n.explain(err.Error())

@@ -34,6 +34,7 @@ var (
 
 const (
 	tagTimeout   = 2 * time.Second // for tags to arrive
+	mapTimeout   = 3 * time.Second // for the control server, where the node can start without it
 	probeTimeout = 5 * time.Second
 	clockSkew    = 5 * time.Minute
 )
@@ -205,6 +206,24 @@ func skew(date string, now time.Time) error {
 	}
 	return nil
 }
+
+// awaitMap waits until the control server and this node have told each other
+// the news, if it is there. A node that dials before, with what it knew of the
+// tailnet, is not answered for many seconds: its peers do not know it again yet.
+func (n *Node) awaitMap(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, mapTimeout)
+	defer cancel()
+	for !n.inTouch() {
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// inTouch says whether the control server talks to this node.
+func (n *Node) inTouch() bool { return n.srv.Sys().HealthTracker.Get().GetInPollNetMap() }
 
 // awaitTag makes sure that the tailnet knows this node as one of a mesh. Tags
 // may come a moment after the node.

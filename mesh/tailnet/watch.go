@@ -22,9 +22,9 @@ const (
 func (n *Node) watch() {
 	var clock time.Time
 	for {
-		inPoll := n.srv.Sys().HealthTracker.Get().GetInPollNetMap()
+		inTouch := n.inTouch()
 		n.mu.Lock()
-		if inPoll {
+		if inTouch {
 			n.away = time.Time{}
 		} else if n.away.IsZero() {
 			n.away = time.Now()
