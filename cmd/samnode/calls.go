@@ -263,7 +263,7 @@ func (n *node) callStart(ctx context.Context, from mesh.Caller, in provision.Sta
 // startError tells a copy of a state directory from other refusals.
 func startError(err error) error {
 	if errors.Is(err, provision.ErrStale) {
-		return &renamed{err, errTwin}
+		return &renamed{errors.New(err.Error()), errTwin} // not also chat.ErrStale, whose code it would travel under
 	}
 	return err
 }

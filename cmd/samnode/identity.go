@@ -31,6 +31,9 @@ type identity struct {
 	Founder bool `json:"founder,omitempty"`
 	// Over is the mesh whose backup this one began from.
 	Over string `json:"over,omitempty"`
+	// Lost are the core nodes that a recovery gave up and that are still in the
+	// pool: this one, which leads alone, takes them out.
+	Lost []string `json:"lost,omitempty"`
 	// Generation grows with each start of a process on this directory. Two
 	// processes with the same one run on copies of it.
 	Generation uint64 `json:"generation"`

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -16,6 +17,9 @@ import (
 // lead is the leader's work. The log is caught up when it begins.
 func (n *node) lead(ctx context.Context) error {
 	if err := n.found(ctx); err != nil {
+		return err
+	}
+	if err := n.dropLost(ctx); err != nil {
 		return err
 	}
 	heart := provision.NewHeart(provision.HeartConfig{
@@ -71,6 +75,22 @@ func (n *node) found(ctx context.Context) error {
 		return fmt.Errorf("founding the mesh: %w", err)
 	}
 	return nil
+}
+
+// dropLost takes the nodes out of the mesh that a recovery gave up: their logs
+// are of another group now, so that they cannot come back as they are.
+func (n *node) dropLost(ctx context.Context) error {
+	if len(n.id.Lost) == 0 {
+		return nil
+	}
+	for _, name := range n.id.Lost {
+		err := n.poolDo(ctx, provision.Command{Remove: &provision.Remove{Node: name}})
+		if err != nil && !errors.Is(err, chat.ErrNotFound) {
+			return fmt.Errorf("taking %s out, which was lost: %w", name, err)
+		}
+	}
+	n.id.Lost = nil
+	return n.id.write(n.c.State)
 }
 
 // keepMembers holds the log's group and the pool's list of core nodes

@@ -81,6 +81,11 @@ func (n *node) callLeave(ctx context.Context, from mesh.Caller, _ struct{}) (str
 // left ends a node that was removed: it goes off the tailnet, and its
 // directory says that it is no node's any more. Its work stays where it is.
 func (h *host) left(why error) error {
+	if errors.Is(why, errTwin) {
+		// This start does not count, or the copy would be the newer one the next time.
+		h.id.Generation--
+		return errors.Join(why, h.id.write(h.c.State))
+	}
 	if !errors.Is(why, errNotMember) {
 		return why
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -182,10 +183,13 @@ func (n *node) serve(ctx context.Context) error {
 // ended.
 func (n *node) work(ctx context.Context) error {
 	err := patiently(ctx, n.c.Logger, "catching up with the mesh", func(ctx context.Context) error {
-		ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+		wait, cancel := context.WithTimeout(ctx, 3*time.Second)
 		defer cancel()
-		_, err := n.log.Fresh(ctx)
-		return err
+		_, err := n.log.Fresh(wait)
+		if err == nil {
+			return nil
+		}
+		return cmp.Or(n.expelled(ctx), err)
 	})
 	if err != nil {
 		return err
@@ -202,6 +206,30 @@ func (n *node) work(ctx context.Context) error {
 	g.Go(func() error { return n.runner.Run(ctx) })
 	g.Go(func() error { return n.watchMembership(ctx) })
 	return g.Wait()
+}
+
+// expelled asks the other core nodes whether this one is still among them: the
+// log of a node that was removed while it was away is told nothing any more.
+func (n *node) expelled(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	members, err := n.log.Members(ctx)
+	if err != nil {
+		return nil // the log's end is told elsewhere
+	}
+	var no error
+	for _, m := range members {
+		if m.Node == n.c.Node {
+			continue
+		}
+		switch err := n.client.Call(ctx, m.Addr, "/calls/v1/self", struct{}{}, new(ownView)); {
+		case err == nil:
+			return nil
+		case errors.Is(err, errNotMember):
+			no = err
+		}
+	}
+	return no
 }
 
 // awaitFounding waits until the pool knows its mesh: at its first start the

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -267,41 +268,59 @@ func (c *cli) recover() *cobra.Command {
 		if !yes {
 			return &exitError{exitRefused, cmd.Long + "\n\nRun it again with --yes."}
 		}
-		lost, err := recoverNode(cmd.Context(), cfg)
+		lost, gone, err := recoverNode(cmd.Context(), cfg)
 		if err != nil {
 			return err
 		}
 		return c.print(lost, func(w io.Writer) {
 			fmt.Fprintf(w, "This node is the only voter now. Its log ends at index %d (term %d); what was acknowledged after that is lost.\n", lost.Last, lost.Term)
-			fmt.Fprintf(w, "Former members: %v. Start it with samnode run, remove the lost nodes (samnode node remove), and invite new core nodes.\n", lost.Members)
+			if len(gone) > 0 {
+				fmt.Fprintf(w, "Given up: %s. They are taken out of the mesh when this node starts; their state is of no use any more.\n", strings.Join(gone, ", "))
+			}
+			fmt.Fprintf(w, "Start it with samnode run, and invite new core nodes (samnode node invite --core).\n")
 		})
 	}
 	return cmd
 }
 
-func recoverNode(ctx context.Context, cfg Config) (consensus.Lost, error) {
-	cfg, err := cfg.withDefaults()
+func recoverNode(ctx context.Context, cfg Config) (lost consensus.Lost, gone []string, err error) {
+	cfg, err = cfg.withDefaults()
 	if err != nil {
-		return consensus.Lost{}, err
+		return lost, nil, err
 	}
 	id, err := readIdentity(cfg.State)
 	if err != nil {
-		return consensus.Lost{}, err
+		return lost, nil, err
 	}
 	release, err := lockState(cfg.State)
 	if err != nil {
-		return consensus.Lost{}, &exitError{exitRefused, err.Error()}
+		return lost, nil, &exitError{exitRefused, err.Error()}
 	}
 	defer release() //nolint:errcheck // the lock is read-only
 	if !id.Core {
-		return consensus.Lost{}, &exitError{exitRefused, id.Node + " is a worker: it holds no copy of the mesh. Use the state of a core node"}
+		return lost, nil, &exitError{exitRefused, id.Node + " is a worker: it holds no copy of the mesh. Use the state of a core node"}
 	}
 	cfg.Node = id.Node
 	n := &node{host: host{c: cfg, id: id}}
 	conf, err := n.logConfig(ctx)
 	if err != nil {
-		return consensus.Lost{}, errors.Join(err, n.close())
+		return lost, nil, errors.Join(err, n.close())
 	}
-	lost, err := consensus.Recover(ctx, conf)
-	return lost, errors.Join(err, n.close())
+	lost, err = consensus.Recover(ctx, conf)
+	if err == nil {
+		id.Lost = n.otherCores()
+		err = id.write(cfg.State)
+	}
+	return lost, id.Lost, errors.Join(err, n.close())
+}
+
+// otherCores names the core nodes of the pool but this one.
+func (n *node) otherCores() (names []string) {
+	pool, _ := n.pool.Pool()
+	for _, m := range pool.Nodes {
+		if m.Core && m.Name != n.c.Node {
+			names = append(names, m.Name)
+		}
+	}
+	return names
 }
