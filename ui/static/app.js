@@ -406,8 +406,8 @@ document.addEventListener("visibilitychange", () => {
 
 // Under "samnode open" the address stays: its proxy finds a node that lives.
 const stays = ["localhost", "127.0.0.1", "[::1]"].includes(location.hostname) && location.origin !== about.self;
-const reachable = about.reach.split(" ").filter((url) => location.protocol === "http:" || url.startsWith("https:"));
-let others = reachable.filter((url) => url && about.others.split(" ").includes(url)), looking = false, moving = false;
+const reachable = about.reach.split(" ").filter((url) => url && (location.protocol === "http:" || url.startsWith("https:")));
+let others = reachable.filter((url) => about.others.split(" ").includes(url)), looking = false, moving = false;
 const pause = (ms) => new Promise((r) => setTimeout(r, ms));
 
 // around hears who answers now, and where a page of the proxy is.
