@@ -20,6 +20,8 @@ import (
 const (
 	statusFresh  = time.Second // a dial looks at a status that may be this old
 	pingTimeout  = time.Second
+	meetPing     = 200 * time.Millisecond // a lost one is not repeated by itself
+	meetTimeout  = time.Second            // and then a dial tries all the same
 	pingAtOnce   = 16
 	latencyFresh = 15 * time.Second
 	relayFresh   = 2 * time.Second  // the first way to a peer is often a relay
@@ -56,6 +58,7 @@ func (n *Node) dial(ctx context.Context, to string, s mesh.Service) (net.Conn, e
 	if err := n.gate.Check(ctx, s, mesh.Caller{Node: to, Name: shortName(p)}); err != nil {
 		return nil, err
 	}
+	n.meet(ctx, p)
 	c, err := n.srv.Dial(ctx, "tcp", netip.AddrPortFrom(p.TailscaleIPs[0], uint16(port)).String())
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s does not answer: %w", mesh.ErrUnreachable, shortName(p), err)
@@ -66,6 +69,28 @@ func (n *Node) dial(ctx context.Context, to string, s mesh.Service) (net.Conn, e
 		return nil, errors.Join(fmt.Errorf("%w: %s left the tailnet", mesh.ErrUnreachable, shortName(p)), err, c.Close())
 	}
 	return n.gate.Track(c)
+}
+
+// meet waits, before the first connection to a peer, until that knows this
+// node's present key: the keys are new with each start, and come by way of the
+// control server. A connection that is quicker is lost in the change of keys,
+// and comes about 5 to 12 s later.
+func (n *Node) meet(ctx context.Context, p *ipnstate.PeerStatus) {
+	if _, met := n.met.Load(p.ID); met {
+		return
+	}
+	for end := time.Now().Add(meetTimeout); time.Now().Before(end) && ctx.Err() == nil; {
+		ctx, cancel := context.WithTimeout(ctx, meetPing)
+		r, err := n.lc.Ping(ctx, p.TailscaleIPs[0], tailcfg.PingDisco)
+		if err == nil && r.Err == "" {
+			cancel()
+			n.met.Store(p.ID, true)
+			return
+		}
+		<-ctx.Done() // where it was not lost, but refused
+		cancel()
+	}
+	n.logger.Debug("A peer does not answer to this node's key", "node", string(p.ID))
 }
 
 // isOwn says whether an address of a connection is this node's on the tailnet.

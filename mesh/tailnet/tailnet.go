@@ -105,6 +105,7 @@ type Node struct {
 	gate   *mesh.Gate
 	who    callers
 	status statusCache
+	met    sync.Map        // :: id of a peer that knows this node's key → true
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
 	tasks  sync.WaitGroup // what watches until then
