@@ -420,3 +420,32 @@ func TestUncleanStopIsChecked(t *testing.T) {
 		t.Errorf("Open after an unclean stop with a torn page = %v, want ErrCorrupt", err)
 	}
 }
+
+// TestQueuedTextsComeBack: a task's row does not hold them, the messages do.
+func TestQueuedTextsComeBack(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "chat.db")
+	o := open(t, path)
+	ops := []chat.Op{
+		{ProjectPut: &chat.ProjectPut{Project: chat.Project{ID: "p", Name: "p", Repo: "/r"}}},
+		{TaskCreate: &chat.TaskCreate{ID: "T", Project: "p", Message: "m1", Text: "first", Draft: true}},
+		{TaskCreate: &chat.TaskCreate{ID: "U", Project: "p", Message: "m1", Text: "of another task", Draft: true}},
+		{Say: &chat.Say{Task: "T", Message: "m2", Text: "second"}},
+		{QueueEdit: &chat.QueueEdit{Task: "T", Message: "m2", Text: new("second, edited")}},
+	}
+	for i, op := range ops {
+		data, err := chat.Encode(chat.Command{ID: fmt.Sprint("c", i), Author: chattest.Ana, Op: op})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := o.machine.Apply([]store.Entry{{Index: uint64(i + 1), At: epoch, Data: data}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, _ := o.state.Task("T")
+	o.close(t)
+	again := open(t, path)
+	defer again.close(t)
+	if got, _ := again.state.Task("T"); len(got.Queue) != 2 || got.Queue[1].Text != "second, edited" || cmp.Diff(want.Queue, got.Queue) != "" {
+		t.Errorf("queue after a restart (-before +after):\n%s", cmp.Diff(want.Queue, got.Queue))
+	}
+}
