@@ -21,7 +21,7 @@ func (n *node) front() http.Handler {
 	mux.HandleFunc("GET /healthz", n.healthz)
 	mux.HandleFunc("GET /readyz", n.readyz)
 	mux.Handle("GET /metrics", n.onlyPeople(n.metrics))
-	mux.HandleFunc(leavePath, n.leaveRequest)
+	mux.Handle(leavePath, fromHere(n.leaveRequest))
 	mux.Handle("/", n.afterCatchUp(n.pages))
 	return n.metrics.Count(mux)
 }

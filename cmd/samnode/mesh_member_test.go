@@ -3,7 +3,6 @@ package main
 import (
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -58,29 +57,41 @@ func TestMeshMembers(t *testing.T) {
 	}
 	unharmed(t, m, a, "a", "b")
 
-	// A living one; whichever leads now.
-	must[map[string]string](a, "node", "remove", "b")
-	if code := b.exits(); code != exitRefused || !strings.Contains(b.log.String(), "this node was removed from its mesh") {
-		t.Errorf("b, which was removed, exits with %d", code)
+	// The only voter leaves, and the last core node stays.
+	if out, errs, code := a.cli("leave"); code != exitDone {
+		t.Errorf("leave exits with %d: %s%s", code, out, errs)
+	}
+	if code := a.exits(); code != exitRefused || !strings.Contains(a.log.String(), "this node was removed from its mesh") {
+		t.Errorf("a, which left, exits with %d", code)
 	}
 	m.leader()
-	for _, args := range [][]string{{"node", "remove", "a"}, {"leave"}} {
-		said, code := samnode(t, append([]string{"--api", a.url}, args...)...)
-		isSaid(t, said, code, exitRefused, "a is the last core node")
+	unharmed(t, m, b, "b")
+	for _, args := range [][]string{{"node", "remove", "b"}, {"leave"}} {
+		said, code := samnode(t, append([]string{"--api", b.url}, args...)...)
+		isSaid(t, said, code, exitRefused, "b is the last core node")
 	}
-	unharmed(t, m, a, "a")
 
-	// The names are free again, and the mesh grows as before.
-	m.nodes = slices.DeleteFunc(m.nodes, func(n *testNode) bool { return n != a })
-	for _, n := range []*testNode{b, c} {
+	// The names are free again, and the mesh grows as before. A living voter is
+	// removed at another node, whichever leads.
+	m.nodes = []*testNode{b}
+	for _, n := range []*testNode{a, c} {
 		if err := os.Rename(n.state, n.state+"-old"); err != nil {
 			t.Fatal(err)
 		}
-		m.join(a, filepath.Base(n.state), true)
+		m.join(b, filepath.Base(n.state), true)
 	}
-	m.awaitVoters(a, 3)
-	m.leader().kill()
-	must[chat.Project](m.alive()[0], "project", "add", "app", "--repo", "/nowhere.git")
+	m.awaitVoters(b, 3)
+	first := m.leader()
+	gone := m.others(first)[0]
+	rest := m.others(first, gone)[0]
+	for _, n := range []*testNode{gone, first} {
+		must[map[string]string](rest, "node", "remove", filepath.Base(n.state))
+		if code := n.exits(); code != exitRefused || !strings.Contains(n.log.String(), "this node was removed from its mesh") {
+			t.Errorf("%s, which was removed, exits with %d", filepath.Base(n.state), code)
+		}
+	}
+	must[chat.Project](rest, "project", "add", "app", "--repo", "/nowhere.git")
+	unharmed(t, m, rest, filepath.Base(rest.state))
 }
 
 // TestMeshRecover loses two of three core nodes for good. The third becomes a

@@ -76,18 +76,11 @@ func workerPages(t *testing.T, w, at *testNode, v taskView) {
 		t.Errorf("the task's page at the worker: %d", code)
 	}
 	// No page that a browser has open elsewhere may write here.
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, w.url+"/t/"+id+"/stop", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	req.Header.Set("Origin", "https://evil.example")
-	req.Header.Set("Sec-Fetch-Site", "cross-site")
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if code, body := readAll(t, resp); code != http.StatusForbidden {
-		t.Errorf("a strange page's form at the worker gets %d: %s", code, body)
+	for _, path := range []string{"/t/" + id + "/stop", "/api/v1/leave"} {
+		elsewhere := map[string]string{"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}
+		if code, body := ask(t, http.MethodPost, w.url+path, "", elsewhere); code != http.StatusForbidden {
+			t.Errorf("a strange page's form for %s at the worker gets %d: %s", path, code, body)
+		}
 	}
 	must[taskView](w, "task", "say", id, sh("echo two > two.txt"))
 	v = at.until(v.ID, "idle after two turns", func(v taskView) bool { return v.State == chat.Idle && v.Turns == 2 && len(v.Queue) == 0 })

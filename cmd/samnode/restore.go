@@ -172,7 +172,11 @@ func readKey(file string) (backup.Identity, error) {
 	if err != nil {
 		return backup.Identity{}, fmt.Errorf("reading the key: %w", err)
 	}
-	return backup.ParseIdentity(string(data))
+	key, err := backup.ParseIdentity(string(data))
+	if err != nil {
+		return key, &exitError{exitUsage, fmt.Sprintf("%s: %v (samnode backup keygen makes one)", file, err)}
+	}
+	return key, nil
 }
 
 // restore makes the directory the founder's of a new mesh that holds what the

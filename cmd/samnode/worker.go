@@ -92,7 +92,11 @@ func (w *worker) work(ctx context.Context) error {
 func (w *worker) announce(ctx context.Context) error {
 	return patiently(ctx, w.c.Logger, "announcing this node to the mesh", func(ctx context.Context) error {
 		var out beatAnswer
+		sent := time.Now()
 		err := w.cores.call(ctx, "/calls/v1/start", w.start(), &out)
+		if err == nil {
+			w.tenure.Renewed(sent)
+		}
 		w.learn(out.Cores)
 		return err
 	})
@@ -197,7 +201,7 @@ func (w *worker) pages() http.Handler {
 		case err != nil:
 			http.Error(rw, err.Error(), http.StatusForbidden)
 		case who.Local && r.Method+" "+r.URL.Path == leavePath:
-			w.leaveRequest(rw, r)
+			fromHere(w.leaveRequest).ServeHTTP(rw, r)
 		case who.Local:
 			proxy.ServeHTTP(rw, r)
 		default:
