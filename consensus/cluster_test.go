@@ -363,6 +363,67 @@ func TestLeadRunsWhileThisNodeLeads(t *testing.T) {
 	})
 }
 
+// TestALeaderOfOldWritesNothing: what it decided does not reach the log by way
+// of the new leader, nor in a later office of its own.
+func TestALeaderOfOldWritesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, nil)
+		contexts := make(chan context.Context, 2)
+		ended := make(chan error, 1)
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() {
+			ended <- c.logs["a"].Lead(ctx, func(ctx context.Context) error {
+				contexts <- context.WithoutCancel(ctx) // one that has not noticed
+				<-ctx.Done()
+				return context.Cause(ctx)
+			})
+		}()
+		propose := func(ctx context.Context, text string) error {
+			_, err := c.logs["a"].Propose(ctx, Part{Machine: "m", Data: []byte(text)})
+			return err
+		}
+		first := <-contexts
+		if err := propose(first, "one"); err != nil {
+			t.Fatal(err)
+		}
+		refused := func() {
+			t.Helper()
+			if err := propose(first, "stale"); !errors.Is(err, ErrNoLeader) || !errors.Is(err, ErrLeadershipLost) {
+				t.Errorf("Propose() of an office that is over = %v, want ErrNoLeader and ErrLeadershipLost", err)
+			}
+			if err := c.logs["a"].RemoveMember(first, "c"); !errors.Is(err, ErrLeadershipLost) {
+				t.Errorf("RemoveMember() of an office that is over = %v, want ErrLeadershipLost", err)
+			}
+		}
+		if err := c.logs["a"].Transfer(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		second := c.leader(t, "b", "c")
+		refused()
+		if err := propose(t.Context(), "two"); err != nil {
+			t.Errorf("Propose() of anybody else at a node that does not lead = %v", err)
+		}
+		if err := c.logs[second].Transfer(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if c.leader(t, nodes...) != "a" {
+			if err := c.logs[c.leader(t, nodes...)].raft.LeadershipTransferToServer("a", "a").Error(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		again := <-contexts
+		refused()
+		if err := propose(again, "three"); err != nil {
+			t.Errorf("Propose() in the new office = %v", err)
+		}
+		if diff := cmp.Diff([]string{"one", "two", "three"}, c.machines["a"].texts()); diff != "" {
+			t.Errorf("entries (-want +got):\n%s", diff)
+		}
+		cancel()
+		<-ended
+	})
+}
+
 // TestLeadWaitsForAHandOver: one that fails leaves this node the leader.
 func TestLeadWaitsForAHandOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

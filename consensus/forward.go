@@ -217,6 +217,9 @@ func (l *Log) serveCalls(conn net.Conn) {
 // atLeader has the leader do what a call asks, here or at another node, and
 // waits for one. It tries again as long as nothing was done.
 func (l *Log) atLeader(ctx context.Context, kind callKind, body []byte) (uint64, error) {
+	if office, bound := ctx.Value(officeKey{}).(uint64); bound {
+		return l.inOffice(ctx, office, kind, body)
+	}
 	for {
 		leader, err := l.awaitLeader(ctx)
 		if err != nil {

@@ -68,6 +68,11 @@ func (l *Log) IsLeader() bool {
 // and what it returns is of no interest. A run that returns nil before is not
 // called again until the node wins anew.
 //
+// What run asks of this Log with its context, or one derived from it, is done
+// under this office or not at all: what a leader decided is not handed to the
+// one that followed it, whose state may be another. It is ErrNoLeader, and
+// ErrLeadershipLost, then.
+//
 // Lead returns when ctx ends, when run fails, or when the node stops: the
 // cause, run's error, or ErrClosed or Err.
 func (l *Log) Lead(ctx context.Context, run func(ctx context.Context) error) error {
@@ -121,6 +126,7 @@ func (l *Log) serve(ctx context.Context, office uint64, run func(ctx context.Con
 		<-watched
 	}()
 
+	ctx = context.WithValue(ctx, officeKey{}, office)
 	catchUp := func() raft.Future { return l.raft.Barrier(0) }
 	_, err := call(ctx, l, catchUp)
 	for errors.Is(err, raft.ErrLeadershipTransferInProgress) && ctx.Err() == nil {
@@ -146,6 +152,26 @@ func (l *Log) serve(ctx context.Context, office uint64, run func(ctx context.Con
 		return nil
 	}
 	return err
+}
+
+// officeKey is where a context keeps the office that it is bound to.
+type officeKey struct{}
+
+// inOffice does what a call asks if this node leads in that office.
+func (l *Log) inOffice(ctx context.Context, office uint64, kind callKind, body []byte) (uint64, error) {
+	for {
+		l.mu.Lock()
+		holds := l.leads && l.office == office && l.ending == nil
+		l.mu.Unlock()
+		if !holds || ctx.Err() != nil {
+			return 0, fmt.Errorf("%w: %w", ErrNoLeader, ErrLeadershipLost)
+		}
+		index, err := l.perform(ctx, kind, body)
+		if !errors.Is(err, errNotHere) {
+			return index, err
+		}
+		l.pause(ctx) // it may be about to hand over, and fail
+	}
 }
 
 // isLoss tells whether err is how a call ends that needed the leadership.
