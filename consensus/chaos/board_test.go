@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -28,7 +29,7 @@ type op struct {
 	ID     string    `json:"id"`
 	Append *appendOp `json:"append,omitempty"`
 	Task   *leaseOp  `json:"task,omitempty"`   // makes the task
-	Place  *leaseOp  `json:"place,omitempty"`  // as chat's: this entry's index becomes the token
+	Place  *leaseOp  `json:"place,omitempty"`  // the pool has granted the token
 	Expire *leaseOp  `json:"expire,omitempty"` // as chat's
 	End    *leaseOp  `json:"end,omitempty"`    // as chat's, by the holder
 	Note   *leaseOp  `json:"note,omitempty"`   // the holder says something
@@ -63,6 +64,7 @@ type list struct {
 type task struct {
 	leaseOp
 	Home  string `json:"home,omitempty"` // node of its last lease
+	Last  uint64 `json:"last,omitempty"` // token of that
 	Notes int    `json:"notes"`
 }
 
@@ -110,7 +112,7 @@ func (s *boardState) apply(index uint64, o op, forgets bool) {
 	case o.Task != nil:
 		s.Tasks[o.Task.Task] = task{leaseOp: leaseOp{Task: o.Task.Task}}
 	case o.Place != nil:
-		out.Refused = !s.place(index, o.Place)
+		out.Refused = !s.place(o.Place)
 	case o.Note != nil:
 		t := s.Tasks[o.Note.Task]
 		if out.Refused = t.Token != o.Note.Token; !out.Refused {
@@ -118,24 +120,17 @@ func (s *boardState) apply(index uint64, o op, forgets bool) {
 			s.Tasks[t.Task] = t
 		}
 	default:
-		out.Refused = !s.end(cmpOr(o.Expire, o.End))
+		out.Refused = !s.end(cmp.Or(o.Expire, o.End))
 	}
 	s.Done[o.ID] = out
 }
 
-func cmpOr(a, b *leaseOp) *leaseOp {
-	if a != nil {
-		return a
-	}
-	return b
-}
-
-func (s *boardState) place(index uint64, l *leaseOp) bool {
+func (s *boardState) place(l *leaseOp) bool {
 	t, is := s.Tasks[l.Task]
-	if !is || t.Token != 0 {
+	if !is || t.Token != 0 || l.Token <= t.Last {
 		return false
 	}
-	t.Node, t.Slot, t.Token, t.Home = l.Node, l.Slot, index, l.Node
+	t.Node, t.Slot, t.Token, t.Home, t.Last = l.Node, l.Slot, l.Token, l.Node, l.Token
 	s.Tasks[l.Task] = t
 	return true
 }
@@ -180,9 +175,11 @@ func (s *shelf) image(power bool) *shelf {
 // board is the machine. With a store of its own it is a [copier].
 type board struct {
 	shelf   *shelf
-	journal *journal
-	forgets bool // flaw: a command is done as often as it comes
-	copies  func()
+	journal *journal // nil: nobody keeps what is applied
+	proc    *process
+	forgets bool   // flaw: a command is done as often as it comes
+	copied  func() // counts whole copies
+	sent    func() // the same, of states that came from another node
 
 	mu      sync.Mutex    // protects state, of which shelf.mu protects the rest
 	changed chan struct{} // closed and replaced after every change
@@ -192,8 +189,8 @@ type board struct {
 type copier struct{ *board }
 
 // newBoard returns the machine over a shelf, of its own or new each time.
-func newBoard(s *shelf, j *journal, forgets bool, copies func()) *board {
-	return &board{shelf: s, journal: j, forgets: forgets, copies: copies, changed: make(chan struct{})}
+func newBoard(s *shelf, j *journal, p *process, forgets bool) *board {
+	return &board{shelf: s, journal: j, proc: p, forgets: forgets, copied: func() {}, sent: func() {}, changed: make(chan struct{})}
 }
 
 // Apply implements consensus.Machine.
@@ -205,9 +202,7 @@ func (b *board) Apply(entries []consensus.Entry) error {
 		if err != nil {
 			return err
 		}
-		if b.journal != nil {
-			b.journal.add(machineBoard, e)
-		}
+		b.journal.add(b.proc, machineBoard, e)
 		b.shelf.state.apply(e.Index, o, b.forgets)
 	}
 	b.publish()
@@ -245,7 +240,7 @@ func (c copier) Snapshot() (io.WriterTo, error) { return &manifest{c.shelf}, nil
 
 // Copy implements consensus.Copier.
 func (c copier) Copy() (io.WriterTo, error) {
-	c.copies()
+	c.copied()
 	return c.whole()
 }
 
@@ -287,6 +282,7 @@ func (b *board) Restore(r io.Reader) error {
 	b.shelf.mu.Lock()
 	defer b.shelf.mu.Unlock()
 	b.shelf.state, b.shelf.synced = s, s.clone()
+	b.sent()
 	b.publish()
 	return nil
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"testing/synctest"
 	"time"
 
@@ -14,9 +16,10 @@ import (
 type driver struct {
 	*world
 	began  time.Time
-	agenda []due // by time
-	left   chan func()
+	agenda []due       // by time
+	left   chan func() // what is to be done when something in the background has ended
 	load   *load
+	fills  int // full disks so far
 }
 
 // due is something to do at a time.
@@ -79,6 +82,100 @@ func (d *driver) until(end time.Time) {
 	}
 }
 
+// heal mends everything, waits for the mesh to be whole again and ends the load.
+func (d *driver) heal() {
+	for _, name := range d.names {
+		if l := d.nodes[name].now(); l != nil {
+			l.proc.trap(0, nil)
+			l.n.disk.trap(0, nil)
+		}
+	}
+	for _, x := range d.agenda {
+		if err := x.do(); err != nil {
+			d.broken("%v", err)
+		}
+	}
+	d.agenda = nil
+	d.say("everything is mended")
+	defer d.rest()
+	defer d.load.end()
+	for healed, whole := time.Now(), false; !whole; {
+		d.until(time.Now().Add(100 * time.Millisecond))
+		whole = !slices.ContainsFunc(d.names, func(name string) bool { return d.nodes[name].away || d.nodes[name].now() == nil })
+		if time.Since(healed) > 3*time.Minute {
+			d.broken("not all nodes run")
+			return
+		}
+	}
+	d.probe()
+}
+
+// probe appends at every node, until it is acknowledged.
+func (d *driver) probe() {
+	began := time.Now()
+	var probes sync.WaitGroup
+	var first atomic.Int64
+	for _, name := range d.names {
+		n := d.nodes[name]
+		probes.Go(func() {
+			c := &client{w: d.world, name: "probe-" + name}
+			if err := c.insist(n, began.Add(time.Minute)); err != nil {
+				d.broken("a minute after everything was mended %s accepts no writes: %v", name, err)
+			}
+			first.CompareAndSwap(0, max(1, int64(time.Since(began))))
+		})
+	}
+	done := make(chan struct{})
+	d.graves.Go(func() { probes.Wait(); close(done) })
+	for waiting := true; waiting; {
+		d.until(time.Now().Add(10 * time.Millisecond))
+		waiting = !closed(done)
+	}
+	d.tally.healed, d.tally.allHealed = time.Duration(first.Load()), time.Since(began)
+	d.say("accepts writes %v after everything was mended, at every node after %v", d.tally.healed, d.tally.allHealed)
+}
+
+// rest ends all work but the log's, and waits until all nodes have the same.
+func (d *driver) rest() {
+	for _, n := range d.nodes {
+		if l := n.now(); l != nil {
+			l.rest()
+		}
+	}
+	for range 600 {
+		time.Sleep(100 * time.Millisecond)
+		if d.level() {
+			return
+		}
+	}
+	d.broken("the nodes do not come to have the same")
+}
+
+// level tells whether all core nodes have applied the same.
+func (d *driver) level() bool {
+	var first consensus.Stats
+	for i, name := range d.names {
+		l := d.nodes[name].now()
+		if l == nil {
+			return false
+		}
+		s := l.log.Stats()
+		if i == 0 {
+			first = s
+		}
+		if s.Leader == "" || s.Applied != first.Applied || s.Last != first.Last {
+			return false
+		}
+	}
+	return true
+}
+
+// mend puts the end of a fault on the agenda.
+func (d *driver) mend(last time.Duration, do func() error) {
+	d.breaks(1)
+	d.at(last, func() error { d.breaks(-1); return do() })
+}
+
 // fallen is the end of a process that nobody killed just now.
 func (d *driver) fallen(f fall) {
 	l := f.life
@@ -103,8 +200,8 @@ func (d *driver) fallen(f fall) {
 	}
 	l.stop(power)
 	d.bury(l)
-	if !l.n.away && !errors.Is(f.why, errTrap) {
-		d.at(time.Second, func() error { return d.restart(l.n) })
+	if !l.n.away {
+		d.mend(f.back, func() error { return d.restart(l.n) })
 	}
 }
 
@@ -126,7 +223,7 @@ func (d *driver) target(f fault) *node {
 		}
 		return d.nodes[d.names[f.peer]]
 	}
-	return d.nodes[d.names[f.node]]
+	return d.nodes[slices.Concat(d.names, d.others)[f.node]]
 }
 
 // strike makes a fault happen, and puts its end on the agenda.
@@ -144,15 +241,16 @@ func (d *driver) strike(f fault) error {
 	}
 	switch f.kind {
 	case kill, power:
-		d.at(f.last, func() error { return d.restart(n) })
-		return d.kill(l, f.kind == power)
+		err := d.kill(l, f.kind == power)
+		d.mend(f.last, func() error { return d.restart(n) })
+		return err
 	case killSyncs, powerSyncs, killSends:
 		d.trap(l, f)
 	case blackout:
 		return d.blackout(f)
 	case pause:
 		l.proc.pause(true)
-		d.at(f.last, func() error { return d.resume(l) })
+		d.mend(f.last, func() error { return d.resume(l) })
 	case cutOne:
 		d.cut(f.last, route{n.name, peer})
 	case cutTwo:
@@ -163,7 +261,7 @@ func (d *driver) strike(f fault) error {
 		routes := d.routes(fault{kind: isolate}, n.name)
 		by := time.Duration(f.n) * time.Millisecond
 		d.net.slowDown(by, routes...)
-		d.at(f.last, func() error { d.net.slowDown(-by, routes...); return nil })
+		d.mend(f.last, func() error { d.net.slowDown(-by, routes...); return nil })
 	case drop:
 		d.net.drop(n.name, peer)
 	default:
@@ -184,14 +282,21 @@ func (d *driver) order(f fault, n *node, l *life) {
 			}
 		})
 	case usurp:
+		office := l.past.Load()
+		if d.flaws.unbound {
+			office = &l.proc.ctx
+		}
+		if office == nil || d.leader() == n {
+			d.tally.faults[f.kind]--
+			return
+		}
 		d.graves.Go(func() {
-			ctx, cancel := context.WithTimeout(l.proc.ctx, f.last)
+			ctx, cancel := l.proc.within(*office)
 			defer cancel()
-			for range 5 {
-				if err := (&scheduler{l: l, silent: func() []string { return nil }}).decide(ctx); err != nil {
-					d.say("%s: scheduling without leading: %v", l.boot, err)
-				}
-			}
+			ctx, late := context.WithTimeout(ctx, f.last)
+			defer late()
+			err := (&scheduler{l: l, silent: func() []string { return nil }}).run(ctx)
+			d.say("%s schedules no more: %v", l.boot, err)
 		})
 	case leave:
 		d.leave(f, n)
@@ -199,7 +304,7 @@ func (d *driver) order(f fault, n *node, l *life) {
 		disk := n.disk
 		d.fills++
 		disk.fill(true)
-		d.at(min(f.last, 2*time.Second), func() error { n.disk.fill(false); disk.fill(false); return nil })
+		d.mend(min(f.last, 2*time.Second), func() error { n.disk.fill(false); disk.fill(false); return nil })
 	}
 }
 
@@ -212,7 +317,7 @@ func (d *driver) resume(l *life) error {
 // cut breaks routes for a while.
 func (d *driver) cut(last time.Duration, routes ...route) {
 	d.net.cut(true, routes...)
-	d.at(last, func() error { d.net.cut(false, routes...); return nil })
+	d.mend(last, func() error { d.net.cut(false, routes...); return nil })
 }
 
 // routes are those that a fault cuts. Workers are on the side of the first core
@@ -249,7 +354,6 @@ func (d *driver) trap(l *life, f fault) {
 	if f.kind == powerSyncs {
 		why = errors.Join(errTrap, errPower)
 	}
-	d.graves.Add(1) // until it has sprung, or the process has ended otherwise
 	spring := func() {
 		if l.proc.dead() {
 			return
@@ -260,16 +364,13 @@ func (d *driver) trap(l *life, f fault) {
 			}
 		}
 		l.stop(f.kind == powerSyncs)
-		d.fell <- fall{l, why}
+		d.fell <- fall{l, why, f.last}
 	}
 	if f.kind == killSends {
 		l.proc.trap(f.n, spring)
 	} else {
 		l.n.disk.trap(f.n, spring)
 	}
-	d.graves.Done()
-	n := l.n
-	d.at(f.last, func() error { return d.restart(n) })
 }
 
 // blackout cuts the power of all core nodes.
@@ -281,7 +382,7 @@ func (d *driver) blackout(f fault) error {
 				return err
 			}
 		}
-		d.at(f.last+time.Duration(i)*50*time.Millisecond, func() error { return d.restart(n) })
+		d.mend(f.last+time.Duration(i)*50*time.Millisecond, func() error { return d.restart(n) })
 	}
 	return nil
 }

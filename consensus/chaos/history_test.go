@@ -11,8 +11,8 @@ import (
 	"github.com/samnode/samnode/consensus"
 )
 
-// journal is the log as the machines of all nodes were given it. Two that
-// differ are a violation at once.
+// journal is the log as the machines of all nodes were given it, while their
+// processes lived. Two that differ are a violation at once.
 type journal struct {
 	broken func(format string, args ...any)
 
@@ -24,7 +24,13 @@ func newJournal(broken func(string, ...any)) *journal {
 	return &journal{broken: broken, entries: map[string]map[uint64]consensus.Entry{machineBoard: {}, machinePool: {}}}
 }
 
-func (j *journal) add(machine string, e consensus.Entry) {
+// add takes an entry that a machine of p was given; without a journal nobody
+// keeps it. What a killed process still applies did not happen: a sync that
+// would have come first did not.
+func (j *journal) add(p *process, machine string, e consensus.Entry) {
+	if j == nil || p.dead() {
+		return
+	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	known, is := j.entries[machine][e.Index]

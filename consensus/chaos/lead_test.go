@@ -21,6 +21,7 @@ const (
 func (l *life) lead(ctx context.Context) error {
 	l.w.reigns(l, true)
 	defer l.w.reigns(l, false)
+	defer l.past.Store(new(context.WithoutCancel(ctx)))
 	if err := l.found(ctx); err != nil {
 		return err
 	}
@@ -119,7 +120,9 @@ func (l *life) invite(ctx context.Context, n *node) error {
 }
 
 // admit is the rest of letting in a core node.
-func (l *life) admit(ctx context.Context, n *node) error { return l.log.AddMember(ctx, n.name, n.addr()) }
+func (l *life) admit(ctx context.Context, n *node) error {
+	return l.log.AddMember(ctx, n.name, n.addr())
+}
 
 // remove takes a node out of the mesh, as a core node that is asked does.
 func (l *life) remove(ctx context.Context, n *node) error {

@@ -35,7 +35,7 @@ func (l *load) end() {
 
 const (
 	tryFor    = 2 * time.Second  // one call of a client
-	insistFor = 12 * time.Second // with the same id
+	insistFor = 12 * time.Second // with the same id, of those that insist
 )
 
 // client is one that does one thing after the other.
@@ -70,27 +70,57 @@ func (c *client) node() *life { return c.w.nodes[c.w.names[c.rng.IntN(len(c.w.na
 
 // append appends a text, at one node after the other until it is acknowledged.
 func (c *client) append(list string) {
-	c.n++
-	a := &appended{id: fmt.Sprintf("%s-%d", c.name, c.n), list: list, sure: true}
-	a.span = span{c.w.history.now(), never}
+	a := c.begin(list)
+	defer c.note(a)
+	insists := c.rng.IntN(3) > 0
 	for end := time.Now().Add(insistFor); a.place == 0 && time.Now().Before(end); {
 		l := c.node()
-		if l == nil {
-			time.Sleep(50 * time.Millisecond)
-			continue
+		if l != nil && c.step(l, a) == nil {
+			return
 		}
-		switch err := c.try(l, a); {
-		case err == nil:
-			a.span.ended, a.at = c.w.history.now(), l.boot
-			c.w.acknowledged()
-		case !nothingWritten(err):
-			a.sure = false
+		if l != nil && !insists {
+			return // with what it was told
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// insist appends a text at one node until then.
+func (c *client) insist(n *node, until time.Time) error {
+	a := c.begin("l0")
+	defer c.note(a)
+	err := errNotAsked
+	for a.place == 0 && time.Now().Before(until) {
+		if l := n.now(); l != nil {
+			err = c.step(l, a)
 		}
 		if a.place == 0 {
 			time.Sleep(20 * time.Millisecond)
 		}
 	}
+	return err
+}
+
+func (c *client) begin(list string) *appended {
+	c.n++
+	return &appended{id: fmt.Sprintf("%s-%d", c.name, c.n), list: list, sure: true, span: span{c.w.history.now(), never}}
+}
+
+func (c *client) note(a *appended) {
 	c.w.history.add(func() { c.w.history.appends = append(c.w.history.appends, a) })
+}
+
+// step tries once.
+func (c *client) step(l *life, a *appended) error {
+	err := c.try(l, a)
+	switch {
+	case err == nil:
+		a.span.ended, a.at = c.w.history.now(), l.boot
+		c.w.acknowledged()
+	case !nothingWritten(err):
+		a.sure = false
+	}
+	return err
 }
 
 func (c *client) try(l *life, a *appended) error {

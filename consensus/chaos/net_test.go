@@ -127,6 +127,7 @@ func (n *network) healedLocked(these func(route) bool) {
 		if these(c.in.route) && !n.heldLocked(c.in.route) {
 			c.in.delayLocked(time.Now().Add(n.againLocked()))
 		}
+		c.out.stirLocked() // who waits to write to an end that is closed
 	}
 	close(n.whole)
 	n.whole = make(chan struct{})
@@ -169,6 +170,7 @@ func (n *network) stir() {
 	defer n.mu.Unlock()
 	for c := range n.conns {
 		c.in.stirLocked()
+		c.out.stirLocked() // the other end may be closed
 	}
 }
 

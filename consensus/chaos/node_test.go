@@ -67,13 +67,16 @@ type life struct {
 	proc    *process
 	boot    string
 	log     *consensus.Log // nil: a worker
+	opened  atomic.Bool    // the log is
 	board   *board
 	pool    *pool
 	tenure  *provision.Tenure
 	heart   atomic.Pointer[provision.Heart] // while this process leads
+	past    atomic.Pointer[context.Context] // of its last time as the leader; nil: it never was
 	core    atomic.Int32                    // a worker: that it asks
 	running sync.WaitGroup
-	next    struct { // what the next process finds
+	idle    context.CancelFunc // ends all but the log
+	next    struct {           // what the next process finds
 		dir   string
 		disk  *disk
 		shelf *shelf
@@ -88,6 +91,8 @@ func (n *node) start() error {
 		n: n, w: w, proc: newProcess(w.ctx, n.name), boot: fmt.Sprintf("%s.%d.%d", n.name, n.joins, n.generation),
 		tenure: provision.NewTenure(w.plan.leaseFor),
 	}
+	ctx, cancel := context.WithCancelCause(l.proc.ctx)
+	l.idle = func() { cancel(errResting) }
 	w.net.up(l.proc, n.addr(), l)
 	if n.core {
 		if err := l.open(); err != nil {
@@ -96,7 +101,7 @@ func (n *node) start() error {
 		}
 	}
 	n.set(l)
-	l.running.Go(l.serve)
+	l.running.Go(func() { l.serve(ctx) })
 	return nil
 }
 
@@ -106,8 +111,14 @@ func (l *life) open() (err error) {
 	if !w.plan.store {
 		shelf = newShelf()
 	}
-	l.board = newBoard(shelf, w.journal, w.flaws.forgets, func() { w.tally.copies.Add(1) })
-	l.pool = &pool{State: provision.NewState(), journal: w.journal, twice: w.flaws.twice}
+	l.board = newBoard(shelf, w.journal, l.proc, w.flaws.forgets)
+	l.board.copied = func() { w.tally.copies.Add(1) }
+	l.board.sent = func() {
+		if l.opened.Load() {
+			w.tally.restores.Add(1)
+		}
+	}
+	l.pool = &pool{State: provision.NewState(), journal: w.journal, proc: l.proc, twice: w.flaws.twice}
 	c := consensus.Config{
 		Dir: n.dir, Node: n.name, Bootstrap: n.founder && n.joins == 1, Join: !n.founder || n.joins > 1,
 		Machines:      map[string]consensus.Machine{machineBoard: l.board, machinePool: l.pool},
@@ -120,12 +131,14 @@ func (l *life) open() (err error) {
 		c.Machines[machineBoard] = copier{l.board}
 	}
 	l.log, err = consensus.Open(w.ctx, c)
+	l.opened.Store(err == nil)
 	return err
 }
 
 // serve is what the process does until it is killed, as cmd/samnode does it.
-func (l *life) serve() {
-	g, ctx := errgroup.WithContext(l.proc.ctx)
+func (l *life) serve(ctx context.Context) {
+	whole := ctx
+	g, ctx := errgroup.WithContext(ctx)
 	if l.n.core {
 		g.Go(func() error {
 			select {
@@ -141,25 +154,32 @@ func (l *life) serve() {
 		g.Go(func() error { return l.toil(ctx) })
 	}
 	err := g.Wait()
-	if l.proc.dead() {
+	if whole.Err() != nil {
 		return
 	}
 	if l.n.core && l.log.Err() != nil {
 		err = l.log.Err()
 	}
-	l.w.fell <- fall{l, err}
+	l.w.fell <- fall{l, err, time.Second}
+}
+
+// rest ends all that the process does but its log.
+func (l *life) rest() {
+	l.idle()
+	l.running.Wait()
 }
 
 // fall is a process that ended by itself, or by a trap.
 type fall struct {
 	life *life
 	why  error
+	back time.Duration // until the next one starts
 }
 
 var (
 	errNotMember = errors.New("this node is no member of the mesh")
 	errNoLeader  = errors.New("nobody leads")
-	errTrap      = errors.New("a trap was set")
+	errResting   = errors.New("the schedule is over")
 )
 
 // work is a core node's part in the pool.
@@ -181,7 +201,9 @@ func (l *life) work(ctx context.Context) error {
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
-		return l.beats(ctx, func(ctx context.Context) error { return l.takeBeat(ctx, provision.Beat{Node: l.n.name, Boot: l.boot}, false) })
+		return l.beats(ctx, func(ctx context.Context) error {
+			return l.takeBeat(ctx, provision.Beat{Node: l.n.name, Boot: l.boot}, false)
+		})
 	})
 	g.Go(func() error { return newRunner(l, l.leasesHere, l.persistHere).run(ctx) })
 	g.Go(func() error { return l.watchMembership(ctx) })

@@ -41,7 +41,7 @@ var kindNames = [kinds]string{
 }
 
 // weights say how often each kind comes.
-var weights = [kinds]int{6, 4, 4, 4, 4, 1, 5, 4, 3, 3, 3, 4, 4, 3, 3, 2, 4, 2, 2}
+var weights = [kinds]int{6, 4, 4, 4, 4, 1, 5, 4, 3, 3, 3, 4, 4, 3, 3, 2, 4, 3, 2}
 
 // fault is one thing that goes wrong.
 type fault struct {
@@ -83,19 +83,22 @@ type plan struct {
 	faults []fault // by time
 }
 
-// newPlan makes the schedule of a seed. Even seeds are of three core nodes, odd
-// ones of five.
-func newPlan(seed uint64) *plan {
+// newPlan makes the schedule of a seed: of three core nodes for even ones, of
+// five for odd ones.
+func newPlan(seed uint64) *plan { return planOf(seed, 25*time.Second, weights) }
+
+// planOf makes a schedule of that length, with faults as often as weights says.
+func planOf(seed uint64, length time.Duration, weights [kinds]int) *plan {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	p := &plan{
 		seed: seed, nodes: 3 + 2*int(seed%2), workers: 1 + rng.IntN(2), store: rng.IntN(2) == 0,
 		clients: 5, lists: 3, tasks: 6,
 		latency:       time.Duration(200+rng.IntN(1800)) * time.Microsecond,
 		leaseFor:      3 * time.Second,
-		snapshotEvery: uint64(60 + rng.IntN(200)),
-		trailing:      uint64(20 + rng.IntN(60)),
+		snapshotEvery: uint64(30 + rng.IntN(120)),
+		trailing:      uint64(10 + rng.IntN(40)),
 		segment:       8 << 10 << rng.IntN(3),
-		length:        20 * time.Second,
+		length:        length,
 	}
 	p.voters = p.nodes
 	if p.nodes == 5 && rng.IntN(3) == 0 {
@@ -106,19 +109,35 @@ func newPlan(seed uint64) *plan {
 		if at >= p.length {
 			return p
 		}
-		p.faults = append(p.faults, p.draw(rng, at))
+		p.faults = append(p.faults, p.draw(rng, at, weights))
 	}
 }
 
-func (p *plan) draw(rng *rand.Rand, at time.Duration) fault {
+// only are weights of those kinds alone.
+func only(of ...kind) (w [kinds]int) {
+	for _, k := range of {
+		w[k] = 1
+	}
+	return w
+}
+
+func (p *plan) draw(rng *rand.Rand, at time.Duration, weights [kinds]int) fault {
+	f := fault{at: at, last: time.Duration(300+rng.IntN(3700)) * time.Millisecond}
+	if rng.IntN(4) == 0 {
+		f.last += 4 * time.Second // longer than a lease
+	}
 	total := 0
 	for _, w := range weights {
 		total += w
 	}
-	f := fault{at: at, last: time.Duration(300+rng.IntN(4700)) * time.Millisecond, node: rng.IntN(p.nodes), peer: rng.IntN(p.nodes - 1)}
 	for r := rng.IntN(total); r >= weights[f.kind]; f.kind++ {
 		r -= weights[f.kind]
 	}
+	nodes := p.nodes
+	if slices.Contains([]kind{kill, power, pause, mute, deafen, isolate, slow}, f.kind) {
+		nodes += p.workers
+	}
+	f.node, f.peer = rng.IntN(nodes), rng.IntN(p.nodes-1)
 	if f.peer >= f.node {
 		f.peer++
 	}
@@ -131,7 +150,7 @@ func (p *plan) draw(rng *rand.Rand, at time.Duration) fault {
 	case slow:
 		f.n *= 20 // ms
 	case leave:
-		f.last = time.Duration(500+rng.IntN(3000)) * time.Millisecond
+		f.last = min(f.last, 3*time.Second)
 	}
 	return f
 }
@@ -144,10 +163,4 @@ func (p *plan) String() string {
 		fmt.Fprintf(&b, "\n%v", f)
 	}
 	return b.String()
-}
-
-// without is the plan with those kinds of faults only.
-func (p *plan) with(only ...kind) *plan {
-	p.faults = slices.DeleteFunc(p.faults, func(f fault) bool { return !slices.Contains(only, f.kind) })
-	return p
 }

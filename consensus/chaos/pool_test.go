@@ -13,7 +13,8 @@ import (
 // pool is the pool's machine, as cmd/samnode fits it to the log.
 type pool struct {
 	*provision.State
-	journal *journal
+	journal *journal // nil: nobody keeps what is applied
+	proc    *process
 	twice   bool // flaw: grants without looking whether the slot is free
 
 	mu    sync.Mutex
@@ -26,9 +27,7 @@ func (*pool) Applied() uint64 { return 0 }
 // Apply implements consensus.Machine.
 func (p *pool) Apply(entries []consensus.Entry) error {
 	for _, e := range entries {
-		if p.journal != nil {
-			p.journal.add(machinePool, e)
-		}
+		p.journal.add(p.proc, machinePool, e)
 		if err := p.State.Apply(e.Index, e.At, e.Data); err != nil {
 			return err
 		}

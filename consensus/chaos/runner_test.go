@@ -24,12 +24,13 @@ type runner struct {
 	l       *life
 	leases  leasesFunc
 	persist persistFunc
+	rng     *rand.Rand
 	runs    map[string]*run // by task
 	all     sync.WaitGroup
 }
 
 func newRunner(l *life, leases leasesFunc, persist persistFunc) *runner {
-	return &runner{l: l, leases: leases, persist: persist, runs: make(map[string]*run)}
+	return &runner{l: l, leases: leases, persist: persist, rng: rand.New(rand.NewPCG(l.w.plan.seed, l.n.generation)), runs: make(map[string]*run)}
 }
 
 func (r *runner) run(ctx context.Context) error {
@@ -46,6 +47,9 @@ func (r *runner) run(ctx context.Context) error {
 			return err
 		}
 		after = index
+		if err := r.dawdle(ctx); err != nil {
+			return err
+		}
 		mine := make(map[string]task, len(tasks))
 		for _, t := range tasks {
 			mine[t.Task] = t
@@ -63,6 +67,20 @@ func (r *runner) run(ctx context.Context) error {
 				r.all.Go(n.main)
 			}
 		}
+	}
+}
+
+// dawdle is the time between a change of the state and who looks at it.
+func (r *runner) dawdle(ctx context.Context) error {
+	most := int64(100 * time.Millisecond)
+	if r.l.w.flaws.hasty {
+		most *= 40
+	}
+	select {
+	case <-time.After(time.Duration(r.rng.Int64N(most))):
+		return r.l.proc.pass(ctx)
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 }
 
@@ -98,14 +116,26 @@ func (n *run) main() {
 	if !n.r.l.w.flaws.noTenure {
 		n.r.all.Go(n.guard)
 	}
-	for range 1 + n.rng.IntN(12) {
+	acts := 1 + n.rng.IntN(12)
+	if n.rng.IntN(3) == 0 {
+		acts *= 6 // longer than a lease lasts without its node
+	}
+	saying := make(chan struct{}, 1)
+	for range acts {
 		right, err := n.fence.pass(n.ctx)
 		if err != nil || n.r.l.proc.pass(n.ctx) != nil {
 			return
 		}
 		n.act(right, time.Duration(n.rng.Int64N(int64(300*time.Millisecond))))
-		if n.rng.IntN(4) == 0 && n.say() != nil {
-			return
+		if n.rng.IntN(4) == 0 {
+			select {
+			case saying <- struct{}{}:
+				n.r.all.Go(func() {
+					_ = n.say() // ends the run when it is refused
+					<-saying
+				})
+			default: // the mesh is slow, or away: work goes on
+			}
 		}
 		select {
 		case <-time.After(time.Duration(n.rng.Int64N(int64(100 * time.Millisecond)))):

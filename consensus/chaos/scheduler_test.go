@@ -126,18 +126,27 @@ func (s *scheduler) expireTask(ctx context.Context, task string, token uint64) e
 	return nil
 }
 
-// place grants the slot and moves the task in one entry.
+// place grants the slot and then tells the task. One entry for both would be
+// refused by half now and then: the pool knows the slots, the board the tasks.
 func (s *scheduler) place(ctx context.Context, d provision.Decision) error {
-	id := s.l.w.id("place")
-	board, err := boardPart(op{ID: id, Place: &leaseOp{Task: d.Task, Node: d.Node, Slot: d.Slot}})
+	c := provision.Command{ID: s.l.w.id("grant"), Grant: &provision.Grant{Task: d.Task, Node: d.Node, Slot: d.Slot}}
+	o := op{ID: s.l.w.id("place"), Place: &leaseOp{Task: d.Task, Node: d.Node, Slot: d.Slot}}
+	grant, err := poolPart(c)
 	if err != nil {
 		return err
 	}
-	part, err := poolPart(provision.Command{ID: id, Grant: &provision.Grant{Task: d.Task, Node: d.Node, Slot: d.Slot}})
+	index, err := s.l.do(ctx, c.ID, grant)
 	if err != nil {
 		return err
 	}
-	_, err = s.l.do(ctx, id, part, board)
+	if out, _ := s.l.pool.Outcome(c.ID); out.Err() != nil && !s.l.w.flaws.twice {
+		return nil // something else came first: the pool has changed
+	}
+	o.Place.Token = index
+	place, err := boardPart(o)
+	if err == nil {
+		_, err = s.l.do(ctx, o.ID, place)
+	}
 	return err
 }
 

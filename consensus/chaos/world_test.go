@@ -19,6 +19,7 @@ import (
 type flaws struct {
 	forgets    bool // a command that is proposed again is done again
 	twice      bool // a lease is granted without a look at the slot
+	unbound    bool // a leader of old may still write, by way of the new one
 	noTenure   bool // holders act as long as their own replica shows the lease
 	hasty      bool // holders do not ask whether a lease is still theirs after they were cut off
 	lyingDisks bool // a sync keeps nothing
@@ -44,25 +45,31 @@ type world struct {
 	graves  sync.WaitGroup
 	tally   tally
 
-	mu      sync.Mutex
-	leads   map[*life]bool
-	since   time.Time   // that nobody leads; zero: somebody does
-	killed  []time.Time // leaders, of which no append was acknowledged since
-	faultly int         // faults that are on
+	mu     sync.Mutex
+	leads  map[*life]bool
+	since  time.Time // that nobody leads; zero: somebody does
+	killed []ended   // leaders since whose end no append was acknowledged
+	broke  int       // faults that are not mended yet
 }
 
 // id makes a command's id.
 func (w *world) id(what string) string { return fmt.Sprintf("%s-%d", what, w.ids.Add(1)) }
 
-// handler keeps what a node logs of warnings.
-func (w *world) handler(node string) slog.Handler { return logHandler{w.record, node} }
+// handler shows what a node logs, when that is asked for.
+func (w *world) handler(node string) slog.Handler {
+	if os.Getenv(envLog) == "" {
+		return slog.DiscardHandler
+	}
+	return logHandler{w.record, node}
+}
 
+// logHandler puts what is logged among what happens.
 type logHandler struct {
 	r    *record
 	node string
 }
 
-func (h logHandler) Enabled(_ context.Context, level slog.Level) bool { return level >= logLevel }
+func (h logHandler) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelInfo }
 func (h logHandler) WithGroup(string) slog.Handler                    { return h }
 func (h logHandler) WithAttrs([]slog.Attr) slog.Handler               { return h }
 func (h logHandler) Handle(_ context.Context, r slog.Record) error {
@@ -72,7 +79,18 @@ func (h logHandler) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
-const logLevel = slog.LevelError
+// ended is a leader's end.
+type ended struct {
+	at    time.Time
+	alone bool // nothing else was broken
+}
+
+// breaks notes that a fault is on, or mended.
+func (w *world) breaks(n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.broke += n
+}
 
 // reigns notes that a process leads, or does so no more.
 func (w *world) reigns(l *life, on bool) {
@@ -112,8 +130,11 @@ func (w *world) leader() *node {
 func (w *world) acknowledged() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, at := range w.killed {
-		w.tally.takeover = append(w.tally.takeover, time.Since(at))
+	for _, k := range w.killed {
+		w.tally.takeover = append(w.tally.takeover, time.Since(k.at))
+		if k.alone {
+			w.tally.takeoverAlone = append(w.tally.takeoverAlone, time.Since(k.at))
+		}
 	}
 	w.killed = nil
 }
@@ -228,7 +249,7 @@ func (l *life) stop(power bool) {
 	l.w.net.down(l.proc, power)
 	l.w.mu.Lock()
 	if l.w.leads[l] {
-		l.w.killed = append(l.w.killed, time.Now())
+		l.w.killed = append(l.w.killed, ended{time.Now(), l.w.broke == 0})
 	}
 	l.w.mu.Unlock()
 	l.w.reigns(l, false)
@@ -245,6 +266,9 @@ func (w *world) bury(l *life) {
 	w.graves.Go(func() {
 		l.running.Wait()
 		if l.log != nil {
+			if l.log.Err() != nil {
+				time.Sleep(5 * time.Second) // it ends by itself; a wait for a sync.Once would hold up the bubble's time
+			}
 			if err := l.log.Close(); err != nil {
 				w.say("%s: closing after its end: %v", l.boot, err)
 			}
@@ -257,8 +281,8 @@ func (w *world) bury(l *life) {
 	})
 }
 
-// run runs one schedule to its end and checks it.
-func run(t *testing.T, p *plan, f flaws, dir string) (w *world) {
+// runPlan runs one schedule to its end and checks it.
+func runPlan(t *testing.T, p *plan, f flaws, dir string) (w *world) {
 	synctest.Test(t, func(t *testing.T) {
 		var err error
 		ctx, cancel := context.WithCancel(t.Context())

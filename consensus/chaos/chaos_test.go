@@ -1,0 +1,72 @@
+package chaos
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// The number of schedules and the first seed, from scripts/chaos.
+const (
+	envSchedules = "CHAOS_SCHEDULES"
+	envSeed      = "CHAOS_SEED"
+	envLog       = "CHAOS_LOG" // not empty: what nodes log is shown of a schedule that fails
+)
+
+func setting(t *testing.T, name string, otherwise int) int {
+	s := os.Getenv(name)
+	if s == "" {
+		return otherwise
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 0 {
+		t.Fatalf("%s=%s: want a number", name, s)
+	}
+	return n
+}
+
+// TestSchedules runs schedules and looks for what must not be.
+func TestSchedules(t *testing.T) {
+	few := 12
+	if testing.Short() {
+		few = 4
+	}
+	n, first := setting(t, envSchedules, few), setting(t, envSeed, 1)
+	began := time.Now()
+	var mu sync.Mutex
+	var sum tally
+	t.Run("seed", func(t *testing.T) {
+		for i := range n {
+			seed := uint64(first + i)
+			t.Run(fmt.Sprint(seed), func(t *testing.T) {
+				t.Parallel()
+				w := runPlan(t, newPlan(seed), flaws{}, t.TempDir())
+				if len(w.bad) > 0 {
+					t.Errorf("%s\nrun it alone: scripts/chaos 1 %d\n%s", w.plan, seed, w.story())
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				sum.add(w)
+				if n > few && sum.schedules%50 == 0 {
+					fmt.Fprintf(os.Stderr, "• %d schedules after %s, %d failed\n", sum.schedules, time.Since(began).Round(time.Second), len(sum.failed))
+				}
+			})
+		}
+	})
+	if n > few {
+		sum.print(os.Stdout, time.Since(began))
+		return
+	}
+	var b strings.Builder
+	sum.print(&b, time.Since(began))
+	t.Log("\n" + b.String())
+}
+
+// story is what happened, violations first.
+func (w *world) story() string {
+	return strings.Join(w.bad, "\n") + "\n\n" + strings.Join(w.lines, "\n")
+}

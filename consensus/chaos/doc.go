@@ -1,0 +1,2 @@
+// Package chaos tests the log and the pool together.
+package chaos
