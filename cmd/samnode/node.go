@@ -289,10 +289,12 @@ func (n *node) insist(ctx context.Context, parts []consensus.Part) (uint64, erro
 	defer cancel()
 	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 		index, err := n.log.Propose(ctx, parts...)
-		if errors.Is(err, consensus.ErrFull) {
+		full := errors.Is(err, consensus.ErrFull)
+		if full && (n.log.IsLeader() || n.log.Err() != nil) {
 			return index, chat.ErrFull // the log has the rest
 		}
-		again := errors.Is(err, consensus.ErrNoLeader) || errors.Is(err, consensus.ErrUnknownOutcome)
+		// A leader elsewhere whose disk is full stops, and another one is elected.
+		again := full || errors.Is(err, consensus.ErrNoLeader) || errors.Is(err, consensus.ErrUnknownOutcome)
 		if err == nil || !again || n.log.Err() != nil {
 			return index, err
 		}
