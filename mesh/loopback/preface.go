@@ -95,8 +95,8 @@ func (n *Node) greet(c net.Conn, to string, s mesh.Service) error {
 // refusal gives the errors of the mesh their meaning back.
 func refusal(sentence string) error {
 	for _, known := range []error{mesh.ErrStranger, mesh.ErrNotNode, mesh.ErrNotPerson, mesh.ErrNotUp} {
-		if strings.HasSuffix(sentence, known.Error()) {
-			return fmt.Errorf("it refuses: %s%w", strings.TrimSuffix(sentence, known.Error()), known)
+		if before, ok := strings.CutSuffix(sentence, known.Error()); ok {
+			return fmt.Errorf("it refuses: %s%w", before, known)
 		}
 	}
 	return fmt.Errorf("%w: it refuses: %s", mesh.ErrUnreachable, sentence)

@@ -263,12 +263,7 @@ func (n *Node) Host(name string) bool {
 	if err != nil {
 		return false
 	}
-	for _, own := range slices.Concat(n.self.TailscaleIPs, []netip.Addr{n.c.SharedAddr}) {
-		if ip == own {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(slices.Concat(n.self.TailscaleIPs, []netip.Addr{n.c.SharedAddr}), ip)
 }
 
 // fullName is a host name with the tailnet's domain, or an address where the
