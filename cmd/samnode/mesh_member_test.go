@@ -37,6 +37,11 @@ func TestMeshMembers(t *testing.T) {
 		isSaid(t, said, code, exitFailed, "no node")
 	}
 
+	c.stop()
+	said, code := samnode(t, "dev", "--state", c.state, "--listen", "127.0.0.1:0")
+	isSaid(t, said, code, exitRefused, "c is one of 3 nodes of a mesh", "samnode run")
+	c.start()
+
 	// A dead core node and a dead worker.
 	c.kill()
 	w.kill()
@@ -46,7 +51,7 @@ func TestMeshMembers(t *testing.T) {
 	unharmed(t, m, a, "a", "b")
 	for _, n := range []*testNode{c, w} {
 		name := filepath.Base(n.state)
-		said, code := n.runsOut()
+		said, code = n.runsOut()
 		if code != exitRefused || !strings.Contains(said, "this node was removed from its mesh; to come back it needs an invitation") {
 			t.Errorf("%s, which was removed while it was dead, exits with %d: %s", name, code, lastLines(said, 20))
 		}

@@ -108,7 +108,17 @@ func (n *node) openLog(ctx context.Context) error {
 	}
 	n.group.set(n.log)
 	n.onClose(n.log.Close)
-	return nil
+	return n.checkAlone(ctx)
+}
+
+// checkAlone keeps `dev` from starting one of several nodes without a way to
+// the others.
+func (n *node) checkAlone(ctx context.Context) error {
+	members, err := n.log.Members(ctx)
+	if err == nil && n.c.Alone && len(members) > 1 {
+		err = &exitError{exitRefused, fmt.Sprintf("%s is one of %d nodes of a mesh: start it with samnode run", n.c.Node, len(members))}
+	}
+	return err
 }
 
 // logConfig opens the machines and says how to open the log over them.
