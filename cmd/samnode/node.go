@@ -204,10 +204,10 @@ func (n *node) work(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	close(n.caught)
 	if err := n.awaitFounding(ctx); err != nil {
 		return err
 	}
+	close(n.caught) // until it is founded anew, a restored mesh shows the nodes of the lost one
 	if err := n.announce(ctx); err != nil {
 		return err
 	}
