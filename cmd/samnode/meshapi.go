@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -216,12 +217,34 @@ func (v meshView) Remove(ctx context.Context, _ chat.Author, node string) error 
 	if m.Core && cores == 1 {
 		return fmt.Errorf("%s is the last core node: the mesh would be gone. Remove its state directory to end the mesh: %w", node, chat.ErrRefused)
 	}
+	if node == n.c.Node {
+		return n.removedByOther(ctx, pool)
+	}
 	if m.Core {
 		if err := n.log.RemoveMember(ctx, node); err != nil {
 			return logError(err)
 		}
 	}
 	return n.poolDo(ctx, provision.Command{Remove: &provision.Remove{Node: node}})
+}
+
+// removedByOther has another core node take this one out: once it is out of the
+// log's group it is not told what becomes of the rest.
+func (n *node) removedByOther(ctx context.Context, pool provision.Pool) error {
+	err := errors.New("no other one is known")
+	for _, m := range pool.Nodes {
+		if !m.Core || m.Name == n.c.Node {
+			continue
+		}
+		err = n.client.Call(ctx, m.Addr, "/calls/v1/leave", struct{}{}, nil)
+		if err == nil || errors.Is(err, errNotMember) { // of a try before, whose answer was lost
+			return nil
+		}
+		if !errors.Is(err, mesh.ErrUnreachable) && !errors.Is(err, mesh.ErrNoAnswer) && !errors.Is(err, errNoLeader) {
+			return err
+		}
+	}
+	return fmt.Errorf("no other core node answers, and the mesh lives on them: %w: %w", err, chat.ErrRefused)
 }
 
 // Invitations implements api.Invitations.
