@@ -110,29 +110,22 @@ func (n *node) keepMembers(ctx context.Context) error {
 	}
 }
 
+// alignMembers takes out of the group who is in no list any more. It puts
+// nobody in: one that is listed and not in the group is being removed, or asks
+// again to be let in, and a member that is put back while it is being removed
+// can cost the majority.
 func (n *node) alignMembers(ctx context.Context) error {
 	members, err := n.log.Members(ctx)
 	if err != nil {
 		return err
 	}
 	pool, _ := n.pool.Pool()
-	in := map[string]bool{}
 	for _, m := range members {
-		in[m.Node] = true
 		if p, ok := pool.Node(m.Node); ok && p.Core {
 			continue
 		}
 		n.c.Logger.Info("taking a node that left out of the log's group", "name", m.Node)
 		if err := n.log.RemoveMember(ctx, m.Node); err != nil {
-			return err
-		}
-	}
-	for _, p := range pool.Nodes {
-		if !p.Core || in[p.Name] {
-			continue
-		}
-		n.c.Logger.Info("adding a core node to the log's group", "name", p.Name)
-		if err := n.log.AddMember(ctx, p.Name, p.Addr); err != nil {
 			return err
 		}
 	}
