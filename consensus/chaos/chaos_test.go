@@ -70,3 +70,27 @@ func TestSchedules(t *testing.T) {
 func (w *world) story() string {
 	return strings.Join(w.bad, "\n") + "\n\n" + strings.Join(w.lines, "\n")
 }
+
+// TestAPlanIsAFunctionOfItsSeed: the same one again, and others for others.
+func TestAPlanIsAFunctionOfItsSeed(t *testing.T) {
+	seen := make(map[string]uint64)
+	var kinds [kinds]int
+	for seed := range uint64(200) {
+		p := newPlan(seed).String()
+		if again := newPlan(seed).String(); again != p {
+			t.Errorf("seed %d makes two plans:\n%s\n%s", seed, p, again)
+		}
+		if other, is := seen[p]; is {
+			t.Errorf("seeds %d and %d make the same plan", other, seed)
+		}
+		seen[p] = seed
+		for _, f := range newPlan(seed).faults {
+			kinds[f.kind]++
+		}
+	}
+	for k, n := range kinds {
+		if n == 0 {
+			t.Errorf("no plan has %s", kindNames[k])
+		}
+	}
+}

@@ -1,11 +1,8 @@
 package chaos
 
 import (
-	"context"
 	"errors"
 	"slices"
-	"sync"
-	"sync/atomic"
 	"testing/synctest"
 	"time"
 
@@ -80,94 +77,6 @@ func (d *driver) until(end time.Time) {
 			d.broken("%v", err)
 		}
 	}
-}
-
-// heal mends everything, waits for the mesh to be whole again and ends the load.
-func (d *driver) heal() {
-	for _, name := range d.names {
-		if l := d.nodes[name].now(); l != nil {
-			l.proc.trap(0, nil)
-			l.n.disk.trap(0, nil)
-		}
-	}
-	for _, x := range d.agenda {
-		if err := x.do(); err != nil {
-			d.broken("%v", err)
-		}
-	}
-	d.agenda = nil
-	d.say("everything is mended")
-	defer d.rest()
-	defer d.load.end()
-	for healed, whole := time.Now(), false; !whole; {
-		d.until(time.Now().Add(100 * time.Millisecond))
-		whole = !slices.ContainsFunc(d.names, func(name string) bool { return d.nodes[name].away || d.nodes[name].now() == nil })
-		if time.Since(healed) > 3*time.Minute {
-			d.broken("not all nodes run")
-			return
-		}
-	}
-	d.probe()
-}
-
-// probe appends at every node, until it is acknowledged.
-func (d *driver) probe() {
-	began := time.Now()
-	var probes sync.WaitGroup
-	var first atomic.Int64
-	for _, name := range d.names {
-		n := d.nodes[name]
-		probes.Go(func() {
-			c := &client{w: d.world, name: "probe-" + name}
-			if err := c.insist(n, began.Add(time.Minute)); err != nil {
-				d.broken("a minute after everything was mended %s accepts no writes: %v", name, err)
-			}
-			first.CompareAndSwap(0, max(1, int64(time.Since(began))))
-		})
-	}
-	done := make(chan struct{})
-	d.graves.Go(func() { probes.Wait(); close(done) })
-	for waiting := true; waiting; {
-		d.until(time.Now().Add(10 * time.Millisecond))
-		waiting = !closed(done)
-	}
-	d.tally.healed, d.tally.allHealed = time.Duration(first.Load()), time.Since(began)
-	d.say("accepts writes %v after everything was mended, at every node after %v", d.tally.healed, d.tally.allHealed)
-}
-
-// rest ends all work but the log's, and waits until all nodes have the same.
-func (d *driver) rest() {
-	for _, n := range d.nodes {
-		if l := n.now(); l != nil {
-			l.rest()
-		}
-	}
-	for range 600 {
-		time.Sleep(100 * time.Millisecond)
-		if d.level() {
-			return
-		}
-	}
-	d.broken("the nodes do not come to have the same")
-}
-
-// level tells whether all core nodes have applied the same.
-func (d *driver) level() bool {
-	var first consensus.Stats
-	for i, name := range d.names {
-		l := d.nodes[name].now()
-		if l == nil {
-			return false
-		}
-		s := l.log.Stats()
-		if i == 0 {
-			first = s
-		}
-		if s.Leader == "" || s.Applied != first.Applied || s.Last != first.Last {
-			return false
-		}
-	}
-	return true
 }
 
 // mend puts the end of a fault on the agenda.
@@ -270,44 +179,6 @@ func (d *driver) strike(f fault) error {
 	return nil
 }
 
-// order does what people and programs would do, in the background.
-func (d *driver) order(f fault, n *node, l *life) {
-	switch f.kind {
-	case transfer:
-		d.graves.Go(func() {
-			ctx, cancel := context.WithTimeout(l.proc.ctx, 10*time.Second)
-			defer cancel()
-			if err := l.log.Transfer(ctx); err != nil {
-				d.say("%s: transfer: %v", l.boot, err)
-			}
-		})
-	case usurp:
-		office := l.past.Load()
-		if d.flaws.unbound {
-			office = &l.proc.ctx
-		}
-		if office == nil || d.leader() == n {
-			d.tally.faults[f.kind]--
-			return
-		}
-		d.graves.Go(func() {
-			ctx, cancel := l.proc.within(*office)
-			defer cancel()
-			ctx, late := context.WithTimeout(ctx, f.last)
-			defer late()
-			err := (&scheduler{l: l, silent: func() []string { return nil }}).run(ctx)
-			d.say("%s schedules no more: %v", l.boot, err)
-		})
-	case leave:
-		d.leave(f, n)
-	case fill:
-		disk := n.disk
-		d.fills++
-		disk.fill(true)
-		d.mend(min(f.last, 2*time.Second), func() error { n.disk.fill(false); disk.fill(false); return nil })
-	}
-}
-
 func (d *driver) resume(l *life) error {
 	l.proc.pause(false)
 	d.net.stir()
@@ -385,85 +256,4 @@ func (d *driver) blackout(f fault) error {
 		d.mend(f.last+time.Duration(i)*50*time.Millisecond, func() error { return d.restart(n) })
 	}
 	return nil
-}
-
-// leave takes a node out of the mesh for ever, and makes a new machine of it
-// that joins.
-func (d *driver) leave(f fault, n *node) {
-	if n.away {
-		return
-	}
-	n.away = true
-	d.graves.Go(func() {
-		ctx, cancel := context.WithTimeout(d.ctx, 30*time.Second)
-		defer cancel()
-		err := d.anywhere(ctx, n, func(l *life) error { return l.remove(ctx, n) })
-		d.left <- func() { d.gone(f, n, err) }
-	})
-}
-
-// anywhere has some other node do something, until it is done.
-func (d *driver) anywhere(ctx context.Context, but *node, f func(*life) error) error {
-	for i := 0; ; i++ {
-		n := d.nodes[d.names[i%len(d.names)]]
-		err := errNoLeader
-		if l := n.now(); l != nil && n != but && l.proc.serves(ctx) == nil {
-			err = f(l)
-		}
-		if err == nil || ctx.Err() != nil {
-			return err
-		}
-		select {
-		case <-time.After(200 * time.Millisecond):
-		case <-ctx.Done():
-			return errors.Join(context.Cause(ctx), err)
-		}
-	}
-}
-
-// gone is what follows on the removal of a node. One that nobody knows the end
-// of stays what it was.
-func (d *driver) gone(f fault, n *node, err error) {
-	if err != nil {
-		d.say("removing %s: %v", n.name, err)
-		n.away = false
-		if n.now() == nil {
-			d.at(0, func() error { return d.restart(n) })
-		}
-		return
-	}
-	d.say("%s has left", n.name)
-	if l := n.now(); l != nil {
-		if err := d.kill(l, false); err != nil {
-			d.broken("%v", err)
-		}
-	}
-	if err := n.wipe(); err != nil {
-		d.broken("%v", err)
-		return
-	}
-	d.graves.Go(func() {
-		time.Sleep(f.last)
-		ctx, cancel := context.WithTimeout(d.ctx, time.Minute)
-		defer cancel()
-		invited := false
-		err := d.anywhere(ctx, n, func(l *life) error {
-			if !invited {
-				if err := l.invite(ctx, n); err != nil {
-					return err
-				}
-			}
-			invited = true
-			return l.admit(ctx, n)
-		})
-		d.left <- func() {
-			if err != nil {
-				d.broken("%s does not get in again: %v", n.name, err)
-				return
-			}
-			n.away = false
-			d.say("%s has joined anew", n.name)
-			d.at(0, func() error { return d.restart(n) })
-		}
-	})
 }

@@ -80,6 +80,9 @@ func (l *life) keepMembers(ctx context.Context) error {
 	}
 }
 
+// alignMembers takes out of the group who is in the pool no more. Who is in the
+// pool and not in the group is not put back: it may be about to leave, with its
+// vote gone first.
 func (l *life) alignMembers(ctx context.Context) error {
 	members, err := l.log.Members(ctx)
 	if err != nil {
@@ -97,7 +100,7 @@ func (l *life) alignMembers(ctx context.Context) error {
 		}
 	}
 	for _, n := range p.Nodes {
-		if !n.Core || in[n.Name] {
+		if !n.Core || in[n.Name] || !l.w.flaws.putBack {
 			continue
 		}
 		if err := l.log.AddMember(ctx, n.Name, n.Addr); err != nil {

@@ -22,6 +22,7 @@ type flaws struct {
 	unbound    bool // a leader of old may still write, by way of the new one
 	noTenure   bool // holders act as long as their own replica shows the lease
 	hasty      bool // holders do not ask whether a lease is still theirs after they were cut off
+	putBack    bool // a leader puts members back that are being removed
 	lyingDisks bool // a sync keeps nothing
 	staleReads bool // reads do not ask the leader
 }
@@ -50,6 +51,7 @@ type world struct {
 	since  time.Time // that nobody leads; zero: somebody does
 	killed []ended   // leaders since whose end no append was acknowledged
 	broke  int       // faults that are not mended yet
+	mended time.Time // when all were; zero: they are not, or an append was acknowledged since
 }
 
 // id makes a command's id.
@@ -82,7 +84,7 @@ func (h logHandler) Handle(_ context.Context, r slog.Record) error {
 // ended is a leader's end.
 type ended struct {
 	at    time.Time
-	alone bool // nothing else was broken
+	alone bool // nothing else was broken, or broke until the next append
 }
 
 // breaks notes that a fault is on, or mended.
@@ -90,6 +92,11 @@ func (w *world) breaks(n int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.broke += n
+	for i := range w.killed {
+		if k := &w.killed[i]; n > 0 && time.Since(k.at) > 0 {
+			k.alone = false
+		}
+	}
 }
 
 // reigns notes that a process leads, or does so no more.
@@ -137,6 +144,16 @@ func (w *world) acknowledged() {
 		}
 	}
 	w.killed = nil
+	if !w.mended.IsZero() {
+		w.tally.healed, w.mended = max(1, time.Since(w.mended)), time.Time{}
+	}
+}
+
+// mends notes that everything is mended.
+func (w *world) mends() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.mended = time.Now()
 }
 
 // newWorld makes the machines of a plan; nothing runs yet.
