@@ -76,6 +76,9 @@ func (m *metaStore) Load(dir string) (types.PersistentState, error) {
 	if torn {
 		m.logger.Warn("the last write of the log was cut off and is left out")
 	}
+	if err := m.syncTail(dir, state.Segments); err != nil {
+		return state, fmt.Errorf("syncing the last log segment: %w", err)
+	}
 	changed, err := m.repairTail(&state)
 	if err != nil {
 		return state, fmt.Errorf("repairing the last log segment: %w", err)
@@ -84,6 +87,23 @@ func (m *metaStore) Load(dir string) (types.PersistentState, error) {
 		return state, nil
 	}
 	return state, m.CommitState(state)
+}
+
+// syncTail makes what is in the last segment durable. A process that was killed
+// between a write and its sync leaves a batch that only the system's cache has;
+// from now on this node says that it has it.
+func (m *metaStore) syncTail(dir string, segments []types.SegmentInfo) error {
+	if len(segments) == 0 {
+		return nil
+	}
+	f, err := m.files.OpenWriter(dir, segment.FileName(segments[len(segments)-1]))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil // not made yet
+	}
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
 }
 
 // repairTail goes on after a segment that has an index block but is not

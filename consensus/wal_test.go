@@ -10,6 +10,7 @@ import (
 	raftwal "github.com/hashicorp/raft-wal"
 	"github.com/hashicorp/raft-wal/fs"
 	"github.com/hashicorp/raft-wal/metadb"
+	"github.com/hashicorp/raft-wal/types"
 )
 
 const testSegment = 64 << 10
@@ -139,4 +140,67 @@ func TestWALReadsACutSegmentAfterARestart(t *testing.T) {
 	w, closeWAL = openTestWAL(t, dir)
 	wantLogs(t, w, 1, 200)
 	closeWAL()
+}
+
+// unsynced are files that know which of them has bytes that only the system's
+// cache has.
+type unsynced struct {
+	types.VFS
+	killed bool // before each sync
+	dirty  map[string]bool
+}
+
+func (u *unsynced) Create(dir, name string, size uint64) (types.WritableFile, error) {
+	f, err := u.VFS.Create(dir, name, size)
+	return &unsyncedFile{f, u, name}, err
+}
+
+func (u *unsynced) OpenWriter(dir, name string) (types.WritableFile, error) {
+	f, err := u.VFS.OpenWriter(dir, name)
+	if err != nil {
+		return nil, err
+	}
+	return &unsyncedFile{f, u, name}, nil
+}
+
+type unsyncedFile struct {
+	types.WritableFile
+	of   *unsynced
+	name string
+}
+
+func (f *unsyncedFile) WriteAt(b []byte, off int64) (int, error) {
+	f.of.dirty[f.name] = true
+	return f.WritableFile.WriteAt(b, off)
+}
+
+func (f *unsyncedFile) Sync() error {
+	if f.of.killed {
+		return nil
+	}
+	delete(f.of.dirty, f.name)
+	return f.WritableFile.Sync()
+}
+
+// TestWhatWasNotSyncedIsSyncedBeforeItCounts: a process that was killed in
+// between leaves a whole batch that a power cut would take.
+func TestWhatWasNotSyncedIsSyncedBeforeItCounts(t *testing.T) {
+	dir, files := t.TempDir(), &unsynced{VFS: fs.New(), dirty: make(map[string]bool)}
+	for _, killed := range []bool{true, false} {
+		files.killed = killed
+		w, closeWAL, err := openWAL(dir, files, testSegment, newHclog(testLogger(t), "wal"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if killed {
+			appendLogs(t, w, 1, 3)
+		}
+		wantLogs(t, w, 1, 3)
+		if dirty := files.dirty[firstSegment]; dirty != killed {
+			t.Errorf("killed before each sync: %t, what was written is not synced: %t", killed, dirty)
+		}
+		if err := closeWAL(); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
