@@ -112,7 +112,7 @@ func (l *Log) awaitOffice(ctx context.Context, served uint64) (uint64, error) {
 // serve calls run under one office. It returns nil when the leadership was
 // lost or run was content.
 func (l *Log) serve(ctx context.Context, office uint64, run func(ctx context.Context) error) error {
-	ctx, cancel := context.WithCancelCause(ctx)
+	ctx, cancel := context.WithCancelCause(context.WithValue(ctx, officeKey{}, office))
 	defer cancel(nil)
 	watched := make(chan struct{})
 	go func() {
@@ -126,7 +126,6 @@ func (l *Log) serve(ctx context.Context, office uint64, run func(ctx context.Con
 		<-watched
 	}()
 
-	ctx = context.WithValue(ctx, officeKey{}, office)
 	catchUp := func() raft.Future { return l.raft.Barrier(0) }
 	_, err := call(ctx, l, catchUp)
 	for errors.Is(err, raft.ErrLeadershipTransferInProgress) && ctx.Err() == nil {
