@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -233,6 +234,7 @@ func (c *cli) join() *cobra.Command {
 type joinOptions struct {
 	token, name, hostname string
 	core                  bool
+	patience              time.Duration // with nodes that do not answer; 0: a minute
 }
 
 // join makes the directory that of a new node of the inviting mesh.
@@ -267,15 +269,15 @@ func join(ctx context.Context, cfg Config, o joinOptions) error {
 	}
 	err = h.openNetwork(ctx, nil)
 	if err == nil {
-		err = h.enter(ctx, v)
+		err = h.enter(ctx, v, cmp.Or(o.patience, time.Minute))
 	}
 	return errors.Join(err, h.close())
 }
 
 // enter asks a core node to be let in, and writes down what it answers.
-func (h *host) enter(ctx context.Context, v invitation) error {
+func (h *host) enter(ctx context.Context, v invitation, patience time.Duration) error {
 	c := &cores{client: h.client, list: v.Cores}
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	var out joinAnswer
 	var last error // the one before the time was up says more

@@ -2,14 +2,15 @@ package main
 
 import (
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
+	"github.com/samnode/samnode/chat"
 	"github.com/samnode/samnode/ui/api"
 )
 
@@ -18,14 +19,23 @@ import (
 func TestMeshInvitations(t *testing.T) {
 	needProcesses(t)
 	t.Parallel()
-	m, other := foundMesh(t), foundMesh(t)
-	a, b := m.nodes[0], other.nodes[0]
-	short := must[api.Invitation](a, "node", "invite", "--valid", "1m")
+	m := foundMesh(t)
+	a := m.nodes[0]
+	b := &testNode{t: t, state: filepath.Join(m.state, "other")}
+	if err := beginDev(b.state, "b"); err != nil {
+		t.Fatal(err)
+	}
+	here := nodeHere(t, b.state, nil)
+	b.url = here.base
+	short, err := meshView{here}.Invite(t.Context(), chat.Author{Person: "ana"}, "", false, 2*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
 	invite := func(n *testNode, more ...string) string {
 		return must[api.Invitation](n, append([]string{"node", "invite"}, more...)...).Token
 	}
 	number := 0
-	join := func(token string, more ...string) (string, int) {
+	enters := func(token string, more ...string) (string, int) {
 		number++
 		state := filepath.Join(m.state, fmt.Sprintf("join-%d", number))
 		args := append([]string{"join", "--setup-only", "--state", state, "--name", fmt.Sprintf("n%d", number)}, more...)
@@ -37,12 +47,12 @@ func TestMeshInvitations(t *testing.T) {
 	}
 
 	used := invite(a)
-	if said, code := join(" "+used+"\n", "--name", "w1"); code != exitDone {
+	if said, code := enters(" "+used+"\n", "--name", "w1"); code != exitDone {
 		t.Fatalf("joining exits with %d: %s", code, said)
 	}
 	withdrawn := must[api.Invitation](a, "node", "invite")
-	if list := must[[]api.Invitation](a, "node", "invitations"); len(list) != 2 || list[0].Token != "" {
-		t.Errorf("the open invitations are %+v, want two without their secrets", list)
+	if list := must[[]api.Invitation](a, "node", "invitations"); len(list) != 1 || list[0].Token != "" {
+		t.Errorf("the open invitations are %+v, want one without its secret", list)
 	}
 	must[map[string]string](a, "node", "withdraw", withdrawn.ID)
 	good := invite(a)
@@ -62,7 +72,6 @@ func TestMeshInvitations(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stranger := must[api.Invitation](b, "node", "invite").Token
 	for _, c := range []struct {
 		name, token string
 		more        []string
@@ -113,24 +122,23 @@ func TestMeshInvitations(t *testing.T) {
 		t.Errorf("nonsense exits with %d: %s", code, errs)
 	}
 
-	// What takes a while is waited for together.
-	b.stop()
-	wrong := changed(func(v *invitation) { v.DevSecret = foreign.DevSecret })
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		said, code := samnode(t, "join", "--setup-only", "--state", filepath.Join(m.state, "gone"), "--name", "gone", stranger)
-		isSaid(t, said, code, exitUnreachable, "no core node of the mesh answers", "are they running?")
-	})
-	wg.Go(func() {
-		said, code := samnode(t, "join", "--setup-only", "--state", filepath.Join(m.state, "wrong"), "--name", "wrong", wrong)
-		isSaid(t, said, code, exitRefused, "secret of this mesh", "samnode node invite")
-	})
-	time.Sleep(time.Until(short.Expires.Add(time.Second)))
-	said, code := join(short.Token)
+	time.Sleep(time.Until(short.Expires.Add(100 * time.Millisecond)))
+	said, code := enters(short.Token)
 	isSaid(t, said, code, exitRefused, "ran out", "samnode node invite")
+	for _, c := range []struct {
+		token string
+		code  int
+		says  []string
+	}{
+		{changed(func(v *invitation) { v.DevSecret = foreign.DevSecret }), exitRefused, []string{"secret of this mesh", "samnode node invite"}},
+		{changed(func(v *invitation) { v.Cores[0].Addr = "127.0.0.1:1" }), exitUnreachable, []string{"no core node of the mesh answers", "are they running?"}},
+	} {
+		cfg := Config{State: filepath.Join(t.TempDir(), "state"), Logger: slog.New(slog.DiscardHandler)}
+		err := join(t.Context(), cfg, joinOptions{token: c.token, name: "patient", patience: 2 * time.Second})
+		isSaid(t, fmt.Sprint(err), exitCode(err), c.code, c.says...)
+	}
 
-	wg.Wait()
-	if said, code = join(good, "--name", "w2"); code != exitDone {
+	if said, code = enters(good, "--name", "w2"); code != exitDone {
 		t.Errorf("the good one was used up by all this: %d %s", code, said)
 	}
 	unharmed(t, m, a, "a", "w1", "w2")

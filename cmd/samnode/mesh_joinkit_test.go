@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/samnode/samnode/chat"
+	"github.com/samnode/samnode/consensus"
 	"github.com/samnode/samnode/ui/api"
 )
 
@@ -196,4 +198,57 @@ func (n *testNode) checkOnce(task chat.TaskID, upTo int) {
 	if len(times) != upTo {
 		n.t.Errorf("%d lines are there, want %d", len(times), upTo)
 	}
+}
+
+// nodeHere runs the core node of a state directory in this process, with
+// another machine for the pool if wrap is not nil.
+func nodeHere(t *testing.T, state string, wrap func(consensus.Machine) consensus.Machine) *node {
+	t.Helper()
+	id, err := readIdentity(state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := Config{
+		State: state, Node: id.Node, Listen: "127.0.0.1:0", Slots: 1, Agents: t.TempDir(), Logger: slog.New(slog.DiscardHandler),
+		BeatEvery: 500 * time.Millisecond, LeaseFor: 4 * time.Second, ReplaceAfter: 5 * time.Second,
+	}.withDefaults()
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := &node{host: host{c: c}, caught: make(chan struct{})}
+	openLog := func(ctx context.Context) error {
+		conf, err := n.logConfig(ctx)
+		if err != nil {
+			return err
+		}
+		if wrap != nil {
+			conf.Machines[machinePool] = wrap(conf.Machines[machinePool])
+		}
+		if conf.Transport, err = n.transport(ctx); err != nil {
+			return err
+		}
+		if n.log, err = consensus.Open(ctx, conf); err != nil {
+			return err
+		}
+		n.group.set(n.log)
+		n.onClose(n.log.Close)
+		return nil
+	}
+	for _, step := range []func(context.Context) error{
+		n.openState, n.openKey, n.openNetworkHere, openLog, n.openMetrics, n.openSpaces, n.openWorkspacesHere, n.openPages,
+	} {
+		if err := step(t.Context()); err != nil {
+			t.Fatal(errors.Join(err, n.close()))
+		}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- errors.Join(n.serve(ctx), n.close()) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("the end of %s: %v", id.Node, err)
+		}
+	})
+	return n
 }

@@ -2,16 +2,12 @@ package main
 
 import (
 	"bytes"
-	"context"
-	"errors"
-	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/samnode/samnode/chat"
 	"github.com/samnode/samnode/consensus"
@@ -23,60 +19,11 @@ type newerPool struct{ consensus.Machine }
 
 var wonder = []byte(`{"v":2,"id":"wonder","wonder":{}}`)
 
+func newer(m consensus.Machine) consensus.Machine { return newerPool{m} }
+
 func (m newerPool) Apply(entries []consensus.Entry) error {
 	known := slices.DeleteFunc(slices.Clone(entries), func(e consensus.Entry) bool { return bytes.Equal(e.Data, wonder) })
 	return m.Machine.Apply(known)
-}
-
-// newerNode runs the core node of a state directory in this process, as one of
-// a samnode to come.
-func newerNode(t *testing.T, state string) *node {
-	t.Helper()
-	id, err := readIdentity(state)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := Config{
-		State: state, Node: id.Node, Listen: "127.0.0.1:0", Slots: 1, Agents: t.TempDir(), Logger: slog.New(slog.DiscardHandler),
-		BeatEvery: 500 * time.Millisecond, LeaseFor: 4 * time.Second, ReplaceAfter: 5 * time.Second,
-	}.withDefaults()
-	if err != nil {
-		t.Fatal(err)
-	}
-	n := &node{host: host{c: c}, caught: make(chan struct{})}
-	newer := func(ctx context.Context) error {
-		conf, err := n.logConfig(ctx)
-		if err != nil {
-			return err
-		}
-		conf.Machines[machinePool] = newerPool{conf.Machines[machinePool]}
-		if conf.Transport, err = n.transport(ctx); err != nil {
-			return err
-		}
-		if n.log, err = consensus.Open(ctx, conf); err != nil {
-			return err
-		}
-		n.group.set(n.log)
-		n.onClose(n.log.Close)
-		return nil
-	}
-	for _, step := range []func(context.Context) error{
-		n.openState, n.openKey, n.openNetworkHere, newer, n.openMetrics, n.openSpaces, n.openWorkspacesHere, n.openPages,
-	} {
-		if err := step(t.Context()); err != nil {
-			t.Fatal(errors.Join(err, n.close()))
-		}
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- errors.Join(n.serve(ctx), n.close()) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("the end of the newer %s: %v", id.Node, err)
-		}
-	})
-	return n
 }
 
 // ofVersion builds the program under a version's name.
@@ -102,13 +49,13 @@ func TestMeshVersions(t *testing.T) {
 	old := m.place("old")
 	old.bin = ofVersion(t, "0.9.1")
 	m.begin(old)
-	var newer []*node
+	var upgraded []*node
 	for _, name := range []string{"b", "c"} {
 		n := m.place(name)
 		token := must[api.Invitation](old, "node", "invite", "--core").Token
 		m.setUpNode(n, []string{"join", "--core", token, "--setup-only", "--state", n.state, "--name", name})
-		newer = append(newer, newerNode(t, n.state))
-		n.url = newer[len(newer)-1].base
+		upgraded = append(upgraded, nodeHere(t, n.state, newer))
+		n.url = upgraded[len(upgraded)-1].base
 	}
 	b := m.nodes[1]
 	m.awaitVoters(b, 3)
@@ -128,7 +75,7 @@ func TestMeshVersions(t *testing.T) {
 		}
 	}
 
-	if _, err := newer[0].propose(t.Context(), consensus.Part{Machine: machinePool, Data: wonder}); err != nil {
+	if _, err := upgraded[0].propose(t.Context(), consensus.Part{Machine: machinePool, Data: wonder}); err != nil {
 		t.Errorf("a command of the newer version: %v", err)
 	}
 	if code := old.exits(); code != exitFailed || !strings.Contains(old.log.String(), "this node stops") || !strings.Contains(old.log.String(), "upgrade this node") {
@@ -138,8 +85,7 @@ func TestMeshVersions(t *testing.T) {
 	if said, code := old.runsOut(); code != exitFailed || !strings.Contains(said, "upgrade this node") {
 		t.Errorf("a second start of the older node exits with %d: %s", code, said)
 	}
-	upgraded := newerNode(t, old.state)
-	old.url = upgraded.base
+	old.url = nodeHere(t, old.state, newer).base
 	m.await("the upgraded node to have everything", func() bool {
 		var list struct{ Projects []chat.Project }
 		return m.get(old, "projects", &list) && len(list.Projects) == 1
