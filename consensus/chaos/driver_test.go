@@ -97,7 +97,7 @@ func (d *driver) fallen(f fall) {
 	switch {
 	case errors.Is(f.why, errTrap):
 	case errors.Is(f.why, consensus.ErrFull) && d.fills > 0:
-	case isRefusal(f.why) && l.n.away:
+	case isRefusal(f.why) && l.n.leaving:
 	default:
 		d.broken("%s stopped by itself: %v", l.boot, f.why)
 	}
@@ -109,14 +109,14 @@ func (d *driver) fallen(f fall) {
 	}
 	l.stop(power)
 	d.bury(l)
-	if !l.n.away {
+	if !l.n.gone {
 		d.mend(f.back, func() error { return d.restart(l.n) })
 	}
 }
 
 // restart starts a node that is down.
 func (d *driver) restart(n *node) error {
-	if n.now() != nil || n.away {
+	if n.now() != nil || n.gone {
 		return nil
 	}
 	d.tally.restarts++

@@ -51,7 +51,7 @@ func TestTheChecksSeeFlaws(t *testing.T) {
 						tc.shape(p, &p.faults[i])
 					}
 				}
-				w := runPlan(t, p, tc.flaws, t.TempDir())
+				w := runPlan(t, p, tc.flaws, disks(t))
 				for _, bad := range w.bad {
 					if strings.Contains(bad, tc.want) {
 						t.Logf("seed %d: %.200s", seed, bad)

@@ -35,7 +35,7 @@ func (d *driver) heal() {
 	defer d.load.end()
 	for mended, whole := time.Now(), false; !whole; {
 		d.until(time.Now().Add(100 * time.Millisecond))
-		whole = !slices.ContainsFunc(d.names, func(name string) bool { return d.nodes[name].away || d.nodes[name].now() == nil })
+		whole = !slices.ContainsFunc(d.names, func(name string) bool { return d.nodes[name].leaving || d.nodes[name].now() == nil })
 		if time.Since(mended) > 4*time.Minute {
 			d.broken("not all nodes run")
 			return

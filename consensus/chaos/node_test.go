@@ -30,7 +30,8 @@ type node struct {
 	disk       *disk
 	shelf      *shelf // nil: the board lives in memory
 	generation uint64
-	away       bool // it is no member just now
+	leaving    bool // or no member already
+	gone       bool // no member
 
 	mu   sync.Mutex
 	life *life // nil: nothing runs

@@ -64,10 +64,10 @@ func (d *driver) usurp(f fault, l *life) {
 // leave takes a node out of the mesh for ever, and makes a new machine of it
 // that joins.
 func (d *driver) leave(f fault, n *node) {
-	if n.away {
+	if n.leaving {
 		return
 	}
-	n.away = true
+	n.leaving = true
 	d.breaks(1)
 	d.graves.Go(func() {
 		ctx, cancel := context.WithTimeout(d.ctx, 3*time.Minute) // half of it is no way to live
@@ -103,6 +103,7 @@ func (d *driver) gone(f fault, n *node, err error) {
 		return
 	}
 	d.say("%s has left", n.name)
+	n.gone = true
 	if l := n.now(); l != nil {
 		if err := d.kill(l, false); err != nil {
 			d.broken("%v", err)
@@ -131,7 +132,7 @@ func (d *driver) gone(f fault, n *node, err error) {
 				d.broken("%s does not get in again: %v", n.name, err)
 				return
 			}
-			n.away = false
+			n.leaving, n.gone = false, false
 			d.breaks(-1)
 			d.say("%s has joined anew", n.name)
 			d.at(0, func() error { return d.restart(n) })
