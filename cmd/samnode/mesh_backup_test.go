@@ -13,6 +13,7 @@ import (
 
 	"github.com/samnode/samnode/chat"
 	"github.com/samnode/samnode/consensus/backup"
+	"github.com/samnode/samnode/mesh/meshtest"
 	"github.com/samnode/samnode/ui/api"
 	"github.com/samnode/samnode/workspace/git/gittest"
 )
@@ -34,7 +35,12 @@ func TestMeshBackup(t *testing.T) {
 	a.projectSecret("app", "GIT_PASSWORD", s.Grant("acme/app", time.Hour))
 	a.secret("ANTHROPIC_API_KEY", "sk-ant-of-the-mesh")
 	must[map[string]string](a, "people", "role", "eve@example.com", "member")
+	m.awaitNode(a, "w", "there", func(x api.Node) bool { return x.Online && x.Slots == 1 })
+	must[map[string]string](a, "node", "drain", "a") // the worker fetches and pushes with what a core node gives it
 	v := a.runIdle("app", "Grüße, and "+sh("echo one > one.txt; seq 3000"))
+	if v.Lease == nil || v.Lease.Node != "w" || !v.Change.Pushed {
+		t.Errorf("the first task ran under %+v: %+v", v.Lease, v.Change)
+	}
 	failed := a.runFailed("app", "base that is not there "+sh("true"), "--base", "nothing")
 
 	key, place := keyFile(t, a), t.TempDir()
@@ -82,6 +88,43 @@ func TestMeshBackup(t *testing.T) {
 	if len(list) < 2 || list[0].Mesh == list[1].Mesh {
 		t.Errorf("the restored mesh made no backup of its own: %+v", list)
 	}
+}
+
+// TestTailnetRestore begins a mesh again on a tailnet.
+func TestTailnetRestore(t *testing.T) {
+	needProcesses(t)
+	t.Parallel()
+	control := meshtest.ControlWith(t, meshtest.ControlConfig{NodePrefix: "samnode"})
+	m := &testMesh{t: t, state: t.TempDir()}
+	t.Cleanup(func() { m.tearDown() })
+	a, r := m.place("a"), m.place("r")
+	flags := func(n *testNode) []string {
+		return []string{"--state", n.state, "--name", filepath.Base(n.state), "--control", control.URL, "--auth-key", "tskey-auth-test", "--setup-only"}
+	}
+	m.setUpNode(a, append([]string{"init"}, flags(a)...))
+	m.up(a)
+	m.leader()
+	must[chat.Project](a, "project", "add", "app", "--repo", "/nowhere.git")
+	key, place := keyFile(t, a), t.TempDir()
+	must[map[string]string](a, "backup", "set", "--to", place, "--key-file", key)
+	must[api.BackupMade](a, "backup", "now")
+	other := keyFile(t, a)
+	a.kill()
+	said, code := samnode(t, append([]string{"restore", "--from", place, "--key-file", other}, flags(r)...)...)
+	isSaid(t, said, code, exitFailed, "made for another key")
+	if _, err := os.Stat(filepath.Join(r.state, "tailnet")); err == nil {
+		t.Error("a restore that failed went onto the tailnet")
+	}
+	m.setUpNode(r, append([]string{"restore", "--from", place, "--key-file", key}, flags(r)...))
+	m.up(r)
+	if list := must[[]chat.Project](r, "project", "list"); len(list) != 1 || list[0].Name != "app" {
+		t.Errorf("the projects are %+v", list)
+	}
+	m.await("it to write", func() bool {
+		_, _, code := r.cli("project", "add", "more", "--repo", "/nowhere.git")
+		return code == exitDone
+	})
+	unharmed(t, m, r, "r")
 }
 
 // backupCheck is what the doctor says of backups.

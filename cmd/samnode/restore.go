@@ -199,17 +199,18 @@ func restore(ctx context.Context, cfg Config, id identity, from string, key back
 	id.Network, id.Secret = onLoopback, token(32)
 	if !dev {
 		id.Network, id.Secret, id.RequestTag = onTailnet, nil, cfg.AuthKey == ""
-		h := host{c: cfg, id: id}
-		if err := h.tryNetwork(ctx); err != nil {
-			return err
-		}
 	}
 	meta, r, err := backup.Open(ctx, d, key)
 	if err != nil {
 		return err
 	}
 	defer r.Close()
-	if err := unpack(ctx, cfg, id, r); err != nil {
+	err = unpack(ctx, cfg, id, r)
+	if err == nil && !dev { // last, for a backup that cannot be used leaves no node on the tailnet
+		h := host{c: cfg, id: id}
+		err = h.tryNetwork(ctx)
+	}
+	if err != nil {
 		return errors.Join(err, wipe(cfg.State))
 	}
 	cfg.Logger.Info("restored", "mesh", meta.Mesh, "index", meta.Index, "made", meta.At, "into", id.Mesh)
