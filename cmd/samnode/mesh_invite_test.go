@@ -34,20 +34,12 @@ func TestMeshInvitations(t *testing.T) {
 	invite := func(n *testNode, more ...string) string {
 		return must[api.Invitation](n, append([]string{"node", "invite"}, more...)...).Token
 	}
-	number := 0
-	enters := func(token string, more ...string) (string, int) {
-		number++
-		state := filepath.Join(m.state, fmt.Sprintf("join-%d", number))
-		args := append([]string{"join", "--setup-only", "--state", state, "--name", fmt.Sprintf("n%d", number)}, more...)
-		said, code := samnode(t, append(args, "--", token)...)
-		if _, err := os.Stat(filepath.Join(state, identityFile)); (err == nil) != (code == exitDone) {
-			t.Errorf("join exits with %d, and its directory says otherwise: %v", code, err)
-		}
-		return said, code
+	enters := func(token, name string) (string, int) {
+		return samnode(t, "join", "--setup-only", "--state", filepath.Join(m.state, name), "--name", name, token)
 	}
 
 	used := invite(a)
-	if said, code := enters(" "+used+"\n", "--name", "w1"); code != exitDone {
+	if said, code := enters(" "+used+"\n", "w1"); code != exitDone {
 		t.Fatalf("joining exits with %d: %s", code, said)
 	}
 	withdrawn := must[api.Invitation](a, "node", "invite")
@@ -56,28 +48,14 @@ func TestMeshInvitations(t *testing.T) {
 	}
 	must[map[string]string](a, "node", "withdraw", withdrawn.ID)
 	good := invite(a)
-	changed := func(f func(v *invitation)) string {
-		v, err := parseInvitation(good)
-		if err != nil {
-			t.Fatal(err)
-		}
-		f(&v)
-		text, err := v.text()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return text
-	}
+	changed := func(f func(v *invitation)) string { return changedInvitation(t, good, f) }
 	foreign, err := parseInvitation(invite(b))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, c := range []struct {
-		name, token string
-		more        []string
-		code        int
-		says        []string
-	}{
+	time.Sleep(time.Until(short.Expires.Add(100 * time.Millisecond)))
+	noneEnters(t, m, []badInvitation{
+		{"run out", short.Token, nil, exitRefused, []string{"ran out", "samnode node invite"}},
 		{"used", used, nil, exitRefused, []string{"w1 has joined with this invitation", "works once", "samnode node invite"}},
 		{"withdrawn", withdrawn.Token, nil, exitRefused, []string{"does not know the invitation", "taken back", "samnode node invite"}},
 		{"another mesh's", changed(func(v *invitation) { v.ID, v.Secret = foreign.ID, foreign.Secret }), nil, exitRefused, []string{"another mesh's", "samnode node invite"}},
@@ -96,11 +74,44 @@ func TestMeshInvitations(t *testing.T) {
 		{"no name", good, []string{"--name", "A b/c"}, exitUsage, []string{"cannot be a node's name", "lower-case"}},
 		{"a directory in use", good, []string{"--state", a.state}, exitRefused, []string{"is in use by another samnode", "--state"}},
 		{"no place", good, []string{"--state", "/dev/null/x"}, exitFailed, []string{"making the state directory", "/dev/null"}},
+	})
+	if _, errs, code := a.cli("node", "invite", "--valid", "1s"); code != exitUsage || !strings.Contains(errs, "a minute at least") {
+		t.Errorf("an invitation for a second: exits with %d: %s", code, errs)
+	}
+	if _, errs, code := a.cli("node", "withdraw", short.ID+"x"); code != exitFailed || !strings.Contains(errs, "no invitation") {
+		t.Errorf("withdrawing nothing exits with %d: %s", code, errs)
+	}
+
+	for token, want := range map[string]badInvitation{
+		changed(func(v *invitation) { v.DevSecret = foreign.DevSecret }): {code: exitRefused, says: []string{"secret of this mesh", "samnode node invite"}},
+		changed(func(v *invitation) { v.Cores[0].Addr = "127.0.0.1:1" }): {code: exitUnreachable, says: []string{"no core node of the mesh answers", "are they running?"}},
 	} {
+		cfg := Config{State: filepath.Join(t.TempDir(), "state"), Logger: slog.New(slog.DiscardHandler)}
+		err := join(t.Context(), cfg, joinOptions{token: token, name: "patient", patience: 2 * time.Second})
+		isSaid(t, fmt.Sprint(err), exitCode(err), want.code, want.says...)
+	}
+
+	if said, code := enters(good, "w2"); code != exitDone {
+		t.Errorf("the good one was used up by all this: %d %s", code, said)
+	}
+	unharmed(t, m, a, "a", "w1", "w2")
+}
+
+// badInvitation is one that nobody enters the mesh with.
+type badInvitation struct {
+	name, token string
+	more        []string
+	code        int
+	says        []string
+}
+
+func noneEnters(t *testing.T, m *testMesh, list []badInvitation) {
+	t.Helper()
+	for i, c := range list {
 		t.Run(c.name, func(t *testing.T) {
-			number++
-			state := filepath.Join(m.state, fmt.Sprintf("join-%d", number))
-			args := append([]string{"join", "--setup-only", "--state", state, "--name", fmt.Sprintf("n%d", number)}, c.more...)
+			name := fmt.Sprintf("bad-%d", i)
+			state := filepath.Join(m.state, name)
+			args := append([]string{"join", "--setup-only", "--state", state, "--name", name}, c.more...)
 			began := time.Now()
 			said, code := samnode(t, append(args, "--", c.token)...)
 			if took := time.Since(began); took > 20*time.Second {
@@ -112,36 +123,21 @@ func TestMeshInvitations(t *testing.T) {
 			}
 		})
 	}
-	if _, errs, code := a.cli("node", "invite", "--valid", "1s"); code != exitUsage || !strings.Contains(errs, "a minute at least") {
-		t.Errorf("an invitation for a second: exits with %d: %s", code, errs)
-	}
-	if _, errs, code := a.cli("node", "withdraw", short.ID+"x"); code != exitFailed || !strings.Contains(errs, "no invitation") {
-		t.Errorf("withdrawing nothing exits with %d: %s", code, errs)
-	}
-	if _, errs, code := a.cli("node", "invite", "--core=perhaps"); code != exitUsage || errs == "" {
-		t.Errorf("nonsense exits with %d: %s", code, errs)
-	}
+}
 
-	time.Sleep(time.Until(short.Expires.Add(100 * time.Millisecond)))
-	said, code := enters(short.Token)
-	isSaid(t, said, code, exitRefused, "ran out", "samnode node invite")
-	for _, c := range []struct {
-		token string
-		code  int
-		says  []string
-	}{
-		{changed(func(v *invitation) { v.DevSecret = foreign.DevSecret }), exitRefused, []string{"secret of this mesh", "samnode node invite"}},
-		{changed(func(v *invitation) { v.Cores[0].Addr = "127.0.0.1:1" }), exitUnreachable, []string{"no core node of the mesh answers", "are they running?"}},
-	} {
-		cfg := Config{State: filepath.Join(t.TempDir(), "state"), Logger: slog.New(slog.DiscardHandler)}
-		err := join(t.Context(), cfg, joinOptions{token: c.token, name: "patient", patience: 2 * time.Second})
-		isSaid(t, fmt.Sprint(err), exitCode(err), c.code, c.says...)
+// changedInvitation is a good one after somebody changed it.
+func changedInvitation(t *testing.T, good string, change func(*invitation)) string {
+	t.Helper()
+	v, err := parseInvitation(good)
+	if err != nil {
+		t.Fatal(err)
 	}
-
-	if said, code = enters(good, "--name", "w2"); code != exitDone {
-		t.Errorf("the good one was used up by all this: %d %s", code, said)
+	change(&v)
+	text, err := v.text()
+	if err != nil {
+		t.Fatal(err)
 	}
-	unharmed(t, m, a, "a", "w1", "w2")
+	return text
 }
 
 // isSaid holds that a command ended with a code and a sentence.
