@@ -197,19 +197,19 @@ func (n *run) work() error {
 	return n.converse()
 }
 
-// unlessCut does it again when it failed while nothing could leave the
-// workspace: the mesh was away, and that fails no task.
+// unlessCut does it under the right to act, and again when that was lost
+// meanwhile: the mesh was away, and that fails no task.
 func (n *run) unlessCut(ctx context.Context, do func(context.Context) error) error {
 	for {
-		right, _ := n.fence.look()
-		err := do(ctx)
+		right, err := n.fence.pass(ctx)
+		if err != nil {
+			return err
+		}
+		err = do(ctx)
 		if err == nil || ctx.Err() != nil || !n.fence.lost(right) {
 			return err
 		}
 		n.log.Warn("failed while cut off from the mesh; again when it is back", "err", err)
-		if _, err := n.fence.pass(ctx); err != nil {
-			return err
-		}
 	}
 }
 

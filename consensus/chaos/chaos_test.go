@@ -14,7 +14,7 @@ import (
 const (
 	envSchedules = "CHAOS_SCHEDULES"
 	envSeed      = "CHAOS_SEED"
-	envLog       = "CHAOS_LOG" // not empty: what nodes log is shown of a schedule that fails
+	envLog       = "CHAOS_LOG" // a directory: there each schedule writes what happens, and what its nodes log, as it goes
 )
 
 func setting(t *testing.T, name string, otherwise int) int {

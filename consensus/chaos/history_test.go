@@ -3,6 +3,7 @@ package chaos
 import (
 	"bytes"
 	"fmt"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -144,6 +145,7 @@ func (h *history) add(to func()) {
 // record keeps what happens for one that reads of a failed schedule.
 type record struct {
 	began time.Time
+	file  *os.File // that gets all of it as it happens; nil: none does
 
 	mu    sync.Mutex
 	lines []string
@@ -153,7 +155,22 @@ type record struct {
 func (r *record) say(format string, args ...any) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.lines = append(r.lines, fmt.Sprintf("%9.3fs ", time.Since(r.began).Seconds())+fmt.Sprintf(format, args...))
+	r.lines = append(r.lines, r.writeLocked(fmt.Sprintf(format, args...)))
+}
+
+// write writes a line to the file only.
+func (r *record) write(text string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.writeLocked(text)
+}
+
+func (r *record) writeLocked(text string) string {
+	line := fmt.Sprintf("%9.3fs %s", time.Since(r.began).Seconds(), text)
+	if r.file != nil {
+		fmt.Fprintln(r.file, line) //nolint:errcheck // it is for whoever looks for a fault
+	}
+	return line
 }
 
 // broken notes a violation.

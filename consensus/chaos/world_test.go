@@ -57,9 +57,9 @@ type world struct {
 // id makes a command's id.
 func (w *world) id(what string) string { return fmt.Sprintf("%s-%d", what, w.ids.Add(1)) }
 
-// handler shows what a node logs, when that is asked for.
+// handler writes what a node logs, when that is asked for.
 func (w *world) handler(node string) slog.Handler {
-	if os.Getenv(envLog) == "" {
+	if w.record.file == nil {
 		return slog.DiscardHandler
 	}
 	return logHandler{w.record, node}
@@ -77,7 +77,7 @@ func (h logHandler) WithAttrs([]slog.Attr) slog.Handler               { return h
 func (h logHandler) Handle(_ context.Context, r slog.Record) error {
 	text := ""
 	r.Attrs(func(a slog.Attr) bool { text += " " + a.String(); return true })
-	h.r.say("%s: %s:%s", h.node, r.Message, text)
+	h.r.write(fmt.Sprintf("%s: %s:%s", h.node, r.Message, text))
 	return nil
 }
 
@@ -163,6 +163,12 @@ func newWorld(ctx context.Context, p *plan, f flaws, dir string) (*world, error)
 		net: newNetwork(rand.New(rand.NewPCG(p.seed, 2)), p.latency), history: newHistory(),
 		rng: rand.New(rand.NewPCG(p.seed, 3)), nodes: make(map[string]*node),
 		fell: make(chan fall, 64), leads: make(map[*life]bool),
+	}
+	if log := os.Getenv(envLog); log != "" {
+		var err error
+		if w.record.file, err = os.Create(filepath.Join(log, fmt.Sprint(p.seed))); err != nil {
+			return nil, err
+		}
 	}
 	w.journal = newJournal(w.broken)
 	for i := range p.nodes + p.workers {
@@ -340,4 +346,7 @@ func (w *world) close(cancel context.CancelFunc) {
 	}
 	cancel()
 	w.graves.Wait()
+	if f := w.record.file; f != nil {
+		f.Close() //nolint:errcheck // see writeLocked
+	}
 }
