@@ -325,6 +325,9 @@ func runPlan(t *testing.T, p *plan, f flaws, dir string) (w *world) {
 		w.tally.bubble = time.Since(began)
 	})
 	w.check()
+	if f := w.record.file; f != nil {
+		f.Close() //nolint:errcheck // see writeLocked
+	}
 	return w
 }
 
@@ -346,7 +349,4 @@ func (w *world) close(cancel context.CancelFunc) {
 	}
 	cancel()
 	w.graves.Wait()
-	if f := w.record.file; f != nil {
-		f.Close() //nolint:errcheck // see writeLocked
-	}
 }
