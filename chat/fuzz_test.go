@@ -168,11 +168,11 @@ func (d *disk) Put(m Message) error {
 
 func (d *disk) save(t *testing.T, s *State) {
 	t.Helper()
-	rows, err := s.Dirty()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, r := range rows {
+	for _, e := range s.Edits() {
+		r, err := e.Row()
+		if err != nil {
+			t.Fatal(err)
+		}
 		if r.Data == nil {
 			delete(d.rows, r.Kind+"/"+r.ID)
 		} else {

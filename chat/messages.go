@@ -6,12 +6,13 @@ import (
 )
 
 // Messages is the part of the state that lives on disk. State calls it inside
-// Apply only, one goroutine at a time, within one transaction that also holds
-// the applied index; an error of it stops the node.
+// Apply only, one goroutine at a time; what is put there belongs together with
+// the edits of that Apply. An error of it stops the node.
 type Messages interface {
-	// Get returns the message with that id, or false when there is none.
+	// Get returns the message with that id, or false when there is none. Nobody
+	// changes what it returns.
 	Get(task TaskID, id string) (Message, bool, error)
-	// Put writes the message whole, new or not.
+	// Put takes the message whole, new or not. Nobody changes it afterwards.
 	Put(m Message) error
 }
 

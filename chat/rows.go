@@ -8,12 +8,34 @@ import (
 	"time"
 )
 
-func appendRow(rows []Row, kind, id string, value any) ([]Row, error) {
-	data, err := json.Marshal(kept(value))
-	if err != nil {
-		return nil, fmt.Errorf("encoding %s %q: %w", kind, id, err)
+// Row is one small thing as a store keeps it. Data is JSON; nil: the row is
+// gone.
+type Row struct {
+	Kind string
+	ID   string
+	Data []byte
+}
+
+// Edit is one small thing that changed. What it holds never changes, so it can
+// be encoded later, and by another goroutine.
+type Edit struct {
+	Kind string
+	ID   string
+
+	value any // nil: gone
+}
+
+// Row encodes the edit.
+func (e Edit) Row() (Row, error) {
+	r := Row{Kind: e.Kind, ID: e.ID}
+	if e.value == nil {
+		return r, nil
 	}
-	return append(rows, Row{Kind: kind, ID: id, Data: data}), nil
+	var err error
+	if r.Data, err = json.Marshal(kept(e.value)); err != nil {
+		return r, fmt.Errorf("encoding %s %q: %w", e.Kind, e.ID, err)
+	}
+	return r, nil
 }
 
 // kept is a value as its row has it: the texts of queued messages are in the
@@ -48,30 +70,69 @@ func (s *State) fill(text func(TaskID, string) (string, error)) error {
 	return nil
 }
 
-// tableRows appends a table's edits, or all of it.
-func tableRows[K cmp.Ordered, V any](rows []Row, kind string, t *table[K, V], all bool, id func(K) string) (_ []Row, err error) {
+// tableEdits appends a table's edits, or all of it.
+func tableEdits[K ~string, V any](edits []Edit, kind string, t *table[K, V], all bool) []Edit {
 	for k, e := range t.edit {
-		switch {
-		case !e.gone:
-			if rows, err = appendRow(rows, kind, id(k), e.value); err != nil {
-				return nil, err
-			}
-		case !all:
-			rows = append(rows, Row{Kind: kind, ID: id(k)})
+		edit := Edit{Kind: kind, ID: string(k)}
+		if !e.gone {
+			edit.value = e.value
 		}
+		edits = append(edits, edit)
 	}
 	if !all {
-		return rows, nil
+		return edits
 	}
 	for k, v := range t.base {
-		if _, edited := t.edit[k]; edited {
-			continue
-		}
-		if rows, err = appendRow(rows, kind, id(k), v); err != nil {
-			return nil, err
+		if _, edited := t.edit[k]; !edited {
+			edits = append(edits, Edit{Kind: kind, ID: string(k), value: v})
 		}
 	}
-	return rows, nil
+	return edits
+}
+
+// perRow is how many remembered commands share a row: one is written with each
+// few of them, and never a row for each.
+const perRow = 64
+
+// appendCommands appends the rows of the commands that were remembered, or of
+// all.
+func (s *State) appendCommands(edits []Edit, all bool) []Edit {
+	done := map[uint64]bool{}
+	add := func(slot uint64) {
+		row := slot / perRow
+		if done[row] {
+			return
+		}
+		done[row] = true
+		list := make([]command, 0, perRow)
+		for i := row * perRow; i < (row+1)*perRow; i++ {
+			if c, ok := s.commands.get(i); ok {
+				list = append(list, c)
+			}
+		}
+		edits = append(edits, Edit{Kind: rowCommand, ID: itoa(row), value: list})
+	}
+	for slot := range s.commands.edit {
+		add(slot)
+	}
+	if all {
+		for slot := range s.commands.base {
+			add(slot)
+		}
+	}
+	return edits
+}
+
+func (s *State) loadCommands(data []byte) error {
+	var list []command
+	if err := json.Unmarshal(data, &list); err != nil {
+		return err
+	}
+	for _, c := range list {
+		s.commands.put(c.Number%s.window, c)
+		s.numbers.put(c.ID, c.Number)
+	}
+	return nil
 }
 
 func loadInto[K cmp.Ordered, V any](t *table[K, V], key K, data []byte) error {

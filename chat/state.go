@@ -44,14 +44,6 @@ type command struct {
 	Outcome Outcome `json:"outcome"`
 }
 
-// Row is one small thing as a store keeps it. Data is JSON; nil: the row is
-// gone.
-type Row struct {
-	Kind string
-	ID   string
-	Data []byte
-}
-
 // The kinds of row.
 const (
 	rowMeta    = "meta"
@@ -225,53 +217,40 @@ func (s *State) Task(id TaskID) (Task, bool) {
 	return cloneTask(*t), true
 }
 
-// Dirty returns the rows that changed since the last Commit. A store writes
+// Edits are the small things that changed since the last Commit. A store writes
 // them in the transaction that holds the messages.
-func (s *State) Dirty() ([]Row, error) {
-	var rows []Row
+func (s *State) Edits() []Edit {
+	var edits []Edit
 	if s.meta != s.saved {
-		var err error
-		if rows, err = appendRow(rows, rowMeta, rowMeta, s.meta); err != nil {
-			return nil, err
-		}
+		edits = append(edits, Edit{Kind: rowMeta, ID: rowMeta, value: s.meta})
 	}
-	return s.appendRows(rows, false)
+	return s.appendEdits(edits, false)
 }
 
 // Rows returns the whole state, sorted: two equal states give equal rows.
 func (s *State) Rows() ([]Row, error) {
-	rows, err := appendRow(nil, rowMeta, rowMeta, s.meta)
-	if err != nil {
-		return nil, err
-	}
-	if rows, err = s.appendRows(rows, true); err != nil {
-		return nil, err
+	var rows []Row
+	for _, e := range s.appendEdits([]Edit{{Kind: rowMeta, ID: rowMeta, value: s.meta}}, true) {
+		r, err := e.Row()
+		if err != nil {
+			return nil, err
+		}
+		if r.Data != nil {
+			rows = append(rows, r)
+		}
 	}
 	slices.SortFunc(rows, func(a, b Row) int { return strings.Compare(a.Kind+"\x00"+a.ID, b.Kind+"\x00"+b.ID) })
 	return rows, nil
 }
 
-func (s *State) appendRows(rows []Row, all bool) (_ []Row, err error) {
-	text := func(id string) string { return id }
-	if rows, err = tableRows(rows, rowProject, &s.projects, all, func(id ProjectID) string { return string(id) }); err != nil {
-		return nil, err
-	}
-	if rows, err = tableRows(rows, rowTask, &s.tasks, all, func(id TaskID) string { return string(id) }); err != nil {
-		return nil, err
-	}
-	if rows, err = tableRows(rows, rowSecret, &s.secrets, all, text); err != nil {
-		return nil, err
-	}
-	if rows, err = tableRows(rows, rowPerson, &s.people, all, func(p Person) string { return string(p) }); err != nil {
-		return nil, err
-	}
-	if rows, err = tableRows(rows, rowSetting, &s.settings, all, text); err != nil {
-		return nil, err
-	}
-	if rows, err = tableRows(rows, rowUsual, &s.usual, all, text); err != nil {
-		return nil, err
-	}
-	return tableRows(rows, rowCommand, &s.commands, all, itoa)
+func (s *State) appendEdits(edits []Edit, all bool) []Edit {
+	edits = tableEdits(edits, rowProject, &s.projects, all)
+	edits = tableEdits(edits, rowTask, &s.tasks, all)
+	edits = tableEdits(edits, rowSecret, &s.secrets, all)
+	edits = tableEdits(edits, rowPerson, &s.people, all)
+	edits = tableEdits(edits, rowSetting, &s.settings, all)
+	edits = tableEdits(edits, rowUsual, &s.usual, all)
+	return s.appendCommands(edits, all)
 }
 
 // Commit makes what was applied visible to readers and returns the tasks that
@@ -301,8 +280,8 @@ func (s *State) Rollback() {
 	s.meta = s.saved
 }
 
-// Load rebuilds a state from the rows that [State.Dirty] gave, the last of
-// each (kind, id), and the texts of messages that wait for an agent. It is
+// Load rebuilds a state from the rows of [State.Edits], the last of each (kind,
+// id), and the texts of messages that wait for an agent. It is
 // committed.
 func Load(rows []Row, text func(task TaskID, message string) (string, error)) (*State, error) {
 	s := NewState()
@@ -338,13 +317,7 @@ func (s *State) loadRow(r Row) error {
 	case rowUsual:
 		return loadInto(&s.usual, r.ID, r.Data)
 	case rowCommand:
-		var c command
-		if err := json.Unmarshal(r.Data, &c); err != nil {
-			return err
-		}
-		s.commands.put(c.Number%s.window, c)
-		s.numbers.put(c.ID, c.Number)
-		return nil
+		return s.loadCommands(r.Data)
 	}
 	return errors.New("a row of unknown kind: written by a newer samnode, upgrade this node")
 }

@@ -30,6 +30,9 @@ func (m *Machine) Copy() (io.WriterTo, error) {
 	if m.dead != nil {
 		return nil, m.dead
 	}
+	if err := m.store.flush(context.Background()); err != nil {
+		return nil, fmt.Errorf("writing the store to copy it: %w", err)
+	}
 	p, err := m.store.pin(context.Background(), m.Applied())
 	if err != nil {
 		return nil, fmt.Errorf("pinning the store to copy it: %w", err)

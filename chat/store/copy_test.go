@@ -77,7 +77,7 @@ func TestCopyIsTheStoreAtOneIndex(t *testing.T) {
 	}
 	onlyStores(t, dir, "a.db")
 	line, _, _ := strings.Cut(whole.String(), "\n")
-	if want := fmt.Sprintf(`{"format":1,"index":%d,"bytes":%d}`, entries[149].Index, whole.Len()-len(line)-1); line != want {
+	if want := fmt.Sprintf(`{"format":2,"index":%d,"bytes":%d}`, entries[149].Index, whole.Len()-len(line)-1); line != want {
 		t.Errorf("manifest = %s, want %s", line, want)
 	}
 	b := open(t, filepath.Join(dir, "b.db"))
@@ -201,8 +201,7 @@ func readOn(ctx context.Context, t *testing.T, o *opened, task chat.TaskID) {
 		after = batch.Index
 		_, err1 := o.room.Messages(t.Context(), task, 0, 50)
 		_, err2 := o.room.Message(t.Context(), task, "m0")
-		_, err3 := o.Count(t.Context(), task)
-		if err := errors.Join(err1, err2, err3); err != nil {
+		if err := errors.Join(err1, err2); err != nil {
 			t.Errorf("reading while the store is replaced: %v", err)
 			return
 		}
@@ -219,7 +218,7 @@ func TestRestoreRefusesWhatIsNoStore(t *testing.T) {
 	a.close(t)
 	line, db, _ := bytes.Cut(whole, []byte("\n"))
 	manifest := func(index uint64, size int) string {
-		return fmt.Sprintf(`{"format":1,"index":%d,"bytes":%d}`+"\n", index, size)
+		return fmt.Sprintf(`{"format":2,"index":%d,"bytes":%d}`+"\n", index, size)
 	}
 	torn := bytes.Clone(whole)
 	for i := len(line) + 1 + 4096; i < len(torn); i++ {
@@ -233,8 +232,8 @@ func TestRestoreRefusesWhatIsNoStore(t *testing.T) {
 	for name, c := range map[string]struct{ data, want string }{
 		"nothing":               {"", "manifest"},
 		"garbage":               {strings.Repeat("x", 1<<20), "manifest"},
-		"a long line":           {`{"format":1,"x":"` + strings.Repeat("x", 1<<20) + `"}`, "manifest"},
-		"a newer format":        {`{"format":2,"index":9000}`, "upgrade this node"},
+		"a long line":           {`{"format":2,"x":"` + strings.Repeat("x", 1<<20) + `"}`, "manifest"},
+		"a newer format":        {`{"format":3,"index":9000}`, "upgrade this node"},
 		"a size below zero":     {manifest(last, -5), "-5 bytes"},
 		"a size beyond reason":  {manifest(last, 1<<60), "free some space"},
 		"half of it":            {string(whole[:len(whole)/2]), "ends after"},

@@ -9,8 +9,9 @@ import (
 	"github.com/samnode/samnode/chat"
 )
 
-// TestFullDisk gives the database no more pages: a batch fails whole, and the
-// same batch goes through once there is room.
+// TestFullDisk gives the database no more pages: what was applied is read all
+// the same, nothing more is applied until there is room, and then nothing is
+// missing.
 func TestFullDisk(t *testing.T) {
 	s, err := Open(t.Context(), Config{Path: filepath.Join(t.TempDir(), "chat.db")})
 	if err != nil {
@@ -35,6 +36,9 @@ func TestFullDisk(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
+	if err := s.flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	setPages := func(n int) {
 		if _, err := s.write.Exec("PRAGMA max_page_count = " + strings.Repeat("9", n)); err != nil {
 			t.Fatal(err)
@@ -45,20 +49,52 @@ func TestFullDisk(t *testing.T) {
 		entry(3, chat.Op{Say: &chat.Say{Task: "T", Message: "small", Text: "y"}}),
 		entry(4, chat.Op{Say: &chat.Say{Task: "T", Message: "big", Text: strings.Repeat("z", 100<<10)}}),
 	}
-	if err := m.Apply(big); err == nil || !strings.Contains(err.Error(), "full") {
+	if err := m.Apply(big); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.flush(t.Context()); err == nil || !strings.Contains(err.Error(), "full") {
+		t.Fatalf("writing to a full disk = %v", err)
+	}
+	small := entry(5, chat.Op{Say: &chat.Say{Task: "T", Message: "later", Text: "y"}})
+	if err := m.Apply([]Entry{small}); err == nil || !strings.Contains(err.Error(), "full") {
 		t.Fatalf("Apply on a full disk = %v", err)
 	}
-	if task, _ := state.Task("T"); m.Applied() != 2 || len(task.Queue) != 1 {
+	if task, _ := state.Task("T"); m.Applied() != 4 || len(task.Queue) != 3 {
 		t.Errorf("after the failure: applied %d, queue %d", m.Applied(), len(task.Queue))
 	}
-	if _, err := s.One(t.Context(), "T", "small"); err == nil {
-		t.Error("a message of the failed batch is on disk")
-	}
-	setPages(6)
-	if err := m.Apply(big); err != nil {
-		t.Fatalf("the same batch with room = %v", err)
+	if _, applied := onDisk(t, s); applied != 2 {
+		t.Errorf("the database is at %d, want it before the block that failed", applied)
 	}
 	if got, err := s.One(t.Context(), "T", "big"); err != nil || len(got.Text) != 100<<10 {
 		t.Errorf("message = %d bytes, %v", len(got.Text), err)
 	}
+	setPages(6)
+	if err := m.Apply([]Entry{small}); err != nil {
+		t.Fatalf("the same batch with room = %v", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	again, err := Open(t.Context(), Config{Path: s.path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	loaded, applied := onDisk(t, again)
+	if task, _ := loaded.Task("T"); applied != 5 || len(task.Queue) != 4 {
+		t.Errorf("after a new start: applied %d, queue %d", applied, len(task.Queue))
+	}
+	if got, err := again.One(t.Context(), "T", "big"); err != nil || len(got.Text) != 100<<10 {
+		t.Errorf("after a new start the message = %d bytes, %v", len(got.Text), err)
+	}
+}
+
+// onDisk is what the database has, without what waits for it.
+func onDisk(t *testing.T, s *Store) (*chat.State, uint64) {
+	t.Helper()
+	state, applied, err := load(t.Context(), s.read)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return state, applied
 }

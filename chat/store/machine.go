@@ -24,12 +24,13 @@ type Entry struct {
 // must be restored from a backup or another node.
 var ErrBehind = errors.New("the store is behind the snapshot; restore it from a backup or from another node")
 
-// ErrDead is what a machine answers after a batch that may be written or not.
+// ErrDead is what a machine answers when nobody knows any more which database
+// is in place.
 var ErrDead = errors.New("the message store failed; restart this node")
 
-// Machine applies the log to a state and its store, and publishes to a Room.
-// Its methods but Applied, and what Snapshot and Copy return, belong to one
-// goroutine.
+// Machine applies the log to a state and publishes to a Room; its store writes
+// what came of it to the database a moment later. Its methods but Applied, and
+// what Snapshot and Copy return, belong to one goroutine.
 type Machine struct {
 	store   *Store
 	state   *chat.State
@@ -46,12 +47,14 @@ func NewMachine(store *Store, state *chat.State, applied uint64, room *chat.Room
 	return m
 }
 
-// Applied is the log index that the store has; entries up to it are skipped.
+// Applied is the log index up to which entries were applied; they are skipped
+// from then on.
 func (m *Machine) Applied() uint64 { return m.applied.Load() }
 
-// Apply applies entries in one transaction: all of them or none, in memory as
-// on disk. After an error in the middle the same entries may be given again,
-// when the error does not wrap ErrDead.
+// Apply applies entries: all of them or none. Readers see them when it returns;
+// the database has them soon, and after a crash in between they are applied
+// again. It refuses while the database cannot be written: the log, which could
+// be cut no more, would grow for ever.
 func (m *Machine) Apply(entries []Entry) error {
 	if m.dead != nil {
 		return m.dead
@@ -62,37 +65,31 @@ func (m *Machine) Apply(entries []Entry) error {
 	if len(entries) == 0 {
 		return nil
 	}
-	ctx := context.Background() // a batch is never half done
-	b, err := m.store.begin(ctx)
+	if err := m.store.makeRoom(); err != nil {
+		return err
+	}
+	b, err := m.apply(entries)
 	if err != nil {
-		return err
-	}
-	if err := m.apply(b, entries); err != nil {
 		m.state.Rollback()
-		if rollback := b.tx.Rollback(); rollback != nil {
-			m.store.logger.Debug("rolling back", "err", rollback) // a full disk ends the transaction by itself
-		}
-		if b.committing { // nobody knows what is on disk
-			m.dead = fmt.Errorf("%w: %w", ErrDead, err)
-			return m.dead
-		}
 		return err
 	}
-	last := entries[len(entries)-1].Index
-	m.applied.Store(last)
+	m.store.backlog.add(b)
+	m.store.soon()
+	m.applied.Store(b.applied)
 	if m.room != nil {
-		m.room.Publish(last)
+		m.room.Publish(b.applied)
 	} else {
 		m.state.Commit()
 	}
 	return nil
 }
 
-func (m *Machine) apply(b *batch, entries []Entry) error {
+func (m *Machine) apply(entries []Entry) (*block, error) {
+	g := &stage{s: m.store, b: newBlock()}
 	last := m.Applied()
 	for _, e := range entries {
 		if e.Index <= last {
-			return fmt.Errorf("entry %d follows entry %d", e.Index, last)
+			return nil, fmt.Errorf("entry %d follows entry %d", e.Index, last)
 		}
 		last = e.Index
 		if len(e.Data) == 0 {
@@ -101,17 +98,17 @@ func (m *Machine) apply(b *batch, entries []Entry) error {
 		}
 		cmd, err := chat.Decode(e.Data)
 		if err != nil {
-			return fmt.Errorf("entry %d: %w", e.Index, err)
+			return nil, fmt.Errorf("entry %d: %w", e.Index, err)
 		}
-		if err := m.state.Apply(e.Index, e.At, cmd, b); err != nil {
-			return fmt.Errorf("entry %d: %w", e.Index, err)
+		if err := m.state.Apply(e.Index, e.At, cmd, g); err != nil {
+			return nil, fmt.Errorf("entry %d: %w", e.Index, err)
 		}
 	}
-	rows, err := m.state.Dirty()
-	if err != nil {
-		return err
+	for _, e := range m.state.Edits() {
+		g.b.edits[editKey{e.Kind, e.ID}] = e
 	}
-	return b.commit(rows, last)
+	g.b.applied = last
+	return g.b, nil
 }
 
 // manifest is what a snapshot or a copy begins with.
@@ -121,8 +118,8 @@ type manifest struct {
 	Bytes  int64  `json:"bytes,omitempty"` // of the database behind it; 0: it is on this node's disk
 }
 
-// Snapshot names the index that the store has now. Its WriteTo makes the
-// store durable and then writes the manifest; only after that may the log be
+// Snapshot names the index that was applied now. Its WriteTo writes the backlog,
+// makes the database durable and then writes the manifest; only after that may the log be
 // cut up to the index.
 func (m *Machine) Snapshot() (io.WriterTo, error) {
 	if m.dead != nil {
@@ -136,8 +133,11 @@ type snapshot struct {
 	manifest manifest
 }
 
-// WriteTo checkpoints, syncs and writes the manifest.
+// WriteTo flushes, checkpoints, syncs and writes the manifest.
 func (s snapshot) WriteTo(w io.Writer) (int64, error) {
+	if err := s.store.flush(context.Background()); err != nil {
+		return 0, err
+	}
 	if err := s.store.checkpoint(context.Background()); err != nil {
 		return 0, err
 	}

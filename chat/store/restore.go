@@ -150,6 +150,8 @@ func (s *Store) swap(ctx context.Context, fresh string) error {
 	if err := s.unpin(errReplaced); err != nil {
 		return err
 	}
+	s.writing.Lock()
+	defer s.writing.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, step := range s.swapSteps(fresh) {
@@ -178,7 +180,8 @@ func (s *Store) swapSteps(fresh string) []func(context.Context) error {
 		func(ctx context.Context) error {
 			c, err := s.connect(ctx)
 			if err == nil {
-				s.conns, s.shut = c, false
+				s.conns, s.shut, s.known = c, false, newKnown()
+				s.backlog.clear() // the new file is ahead of it
 			}
 			return err
 		},

@@ -1,6 +1,10 @@
 // Package store keeps a conversation on disk: messages, the small rows of
-// [chat.State] and the applied log index, all of one batch in one SQLite
-// transaction.
+// [chat.State] and the applied log index, in SQLite.
+//
+// The log is what is durable, so nobody waits for the database: [Machine]
+// applies to memory, readers see that at once through a backlog of what the
+// database does not have yet, and one transaction a few times a second brings
+// the backlog there, with the index up to which it goes.
 //
 // WAL mode with synchronous=NORMAL: a commit does not wait for the disk, and a
 // power loss can take the newest commits back but never tears one. What is
@@ -20,6 +24,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	_ "modernc.org/sqlite" // registers the driver "sqlite"
@@ -41,13 +46,21 @@ type Config struct {
 	Readers int
 }
 
-// Store is one open database. Reads may come from any goroutine; batches are
-// written by one, which is also the only one to replace the file, see
-// [Machine].
+// Store is one open database and what it does not have yet. Reads may come from
+// any goroutine; one applies, see [Machine].
 type Store struct {
 	path    string
 	logger  *slog.Logger
 	readers int
+
+	backlog backlog
+	known   *known      // of the goroutine that applies
+	timer   *time.Timer // that writes the backlog
+	armed   atomic.Bool // it will
+
+	// writing is held by who writes to the database or replaces its file; it is
+	// taken before mu.
+	writing sync.Mutex
 
 	// mu is held for writing while the file is replaced, and for reading by
 	// whoever else but the writer uses the connections.
@@ -64,6 +77,7 @@ type conns struct {
 	write *sql.DB // one connection
 	read  *sql.DB // read-only
 	sync  *sql.DB // one connection, for checkpoints beside the writer
+	look  look
 	stmts statements
 	reads readStatements
 	keys  map[chat.TaskID]int64 // committed, of the tasks that were written to; the writer's
@@ -82,16 +96,19 @@ CREATE TABLE IF NOT EXISTS messages (
 );
 CREATE UNIQUE INDEX IF NOT EXISTS messages_id ON messages (task, id);
 CREATE INDEX IF NOT EXISTS messages_idx ON messages (task, idx);
-INSERT OR IGNORE INTO info VALUES ('format', 1), ('applied', 0), ('clean', 1);
+INSERT OR IGNORE INTO info VALUES ('format', 2), ('applied', 0), ('clean', 1);
 `
 
-// format is the version of the schema.
-const format = 1
+// format is the version of the schema and of the rows.
+const format = 2
 
 // Open opens or makes the store. After a stop that was not clean it is
 // checked; a corrupt one is moved aside and the error wraps ErrCorrupt.
 func Open(ctx context.Context, cfg Config) (*Store, error) {
-	s := &Store{path: cfg.Path, logger: cfg.Logger, readers: cfg.Readers, pins: map[*pin]struct{}{}}
+	s := &Store{path: cfg.Path, logger: cfg.Logger, readers: cfg.Readers, known: newKnown(), pins: map[*pin]struct{}{}}
+	s.backlog.clear()
+	s.timer = time.AfterFunc(time.Hour, s.writeSoon)
+	s.timer.Stop()
 	if s.logger == nil {
 		s.logger = slog.New(slog.DiscardHandler)
 	}
@@ -137,6 +154,9 @@ func (s *Store) connect(ctx context.Context) (_ conns, err error) {
 		return c, err
 	}
 	if c.read, err = openDB(s.path, "ro", s.readers); err != nil {
+		return c, err
+	}
+	if c.look, err = openLook(ctx, s.path); err != nil {
 		return c, err
 	}
 	if err := c.stmts.prepare(ctx, c.write); err != nil {
@@ -208,7 +228,7 @@ func info(ctx context.Context, q querier, name string) (value int64, err error) 
 func checkFormat(ctx context.Context, q querier) error {
 	got, err := info(ctx, q, "format")
 	if err == nil && got != format {
-		err = fmt.Errorf("the store has format %d and this samnode reads %d: it was written by a newer samnode, upgrade this node", got, format)
+		err = fmt.Errorf("the store has format %d and this samnode reads %d: it was written by another samnode, start that one", got, format)
 	}
 	return err
 }
@@ -259,16 +279,22 @@ func moveAside(path string) (string, error) {
 	return aside, nil
 }
 
-// Close checkpoints and marks the stop as clean.
+// Close writes the backlog, checkpoints and marks the stop as clean.
 func (s *Store) Close() error {
 	unpinned := s.unpin(errClosed)
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	if err := s.flushLocked(context.Background()); err != nil && !errors.Is(err, errShut) {
+		unpinned = errors.Join(unpinned, err)
+	}
+	s.timer.Stop()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.shut {
 		return unpinned
 	}
 	s.shut = true
-	err := errors.Join(unpinned, s.read.Close(), s.sync.Close())
+	err := errors.Join(unpinned, s.read.Close(), s.sync.Close(), s.look.db.Close())
 	if err == nil {
 		_, err = s.write.ExecContext(context.Background(), `UPDATE info SET value = 1 WHERE name = 'clean'`)
 	}
@@ -283,7 +309,7 @@ func (s *Store) Close() error {
 
 func (c *conns) close() error {
 	var errs []error
-	for _, db := range []*sql.DB{c.read, c.sync, c.write} {
+	for _, db := range []*sql.DB{c.read, c.sync, c.look.db, c.write} {
 		if db != nil {
 			errs = append(errs, db.Close())
 		}
@@ -339,6 +365,9 @@ func (s *Store) moveWAL(ctx context.Context, mode string) (busy, inLog, moved in
 // Load reads the small rows: the state, committed, and the log index that the
 // store has reached.
 func (s *Store) Load(ctx context.Context) (*chat.State, uint64, error) {
+	if err := s.flush(ctx); err != nil {
+		return nil, 0, fmt.Errorf("loading the state: %w", err)
+	}
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return load(ctx, s.read)
