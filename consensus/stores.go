@@ -100,6 +100,7 @@ type logStore struct {
 	fail   func(error)
 	failed atomic.Bool
 	keep   func() (from uint64, any bool) // nil: another node needs nothing
+	recent recent
 
 	// last is the newest time in the log or the state, in ns. The one goroutine
 	// that appends reads and writes it; restoring a snapshot may raise it.
@@ -118,7 +119,19 @@ func (s *logStore) StoreLogs(logs []*raft.Log) error {
 		return fmt.Errorf("appending to the log: %w", ErrFull)
 	}
 	s.stamp(logs)
-	return s.check("appending to the log", s.LogStore.StoreLogs(logs))
+	if err := s.check("appending to the log", s.LogStore.StoreLogs(logs)); err != nil {
+		return err
+	}
+	s.recent.add(logs)
+	return nil
+}
+
+// GetLog implements raft.LogStore.
+func (s *logStore) GetLog(index uint64, to *raft.Log) error {
+	if s.recent.get(index, to) {
+		return nil
+	}
+	return s.LogStore.GetLog(index, to)
 }
 
 // DeleteRange implements raft.LogStore. What another node still needs after
@@ -137,6 +150,7 @@ func (s *logStore) DeleteRange(low, high uint64) error {
 	if low > high {
 		return nil
 	}
+	s.recent.clear()
 	return s.check("cutting the log", s.LogStore.DeleteRange(low, high))
 }
 

@@ -17,8 +17,8 @@ import (
 // is written once for each time; what is not written when the node dies comes
 // from the log again.
 const (
-	writeEvery = 200 * time.Millisecond
-	writeAt    = 2 << 20  // bytes in the backlog: at once
+	writeEvery = time.Second
+	writeAt    = 4 << 20  // bytes in the backlog: at once
 	backlogMax = 16 << 20 // bytes in the backlog: whoever applies waits
 )
 
