@@ -27,7 +27,7 @@ func (r *recent) add(logs []*raft.Log) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, l := range logs {
-		if l.Index != r.high+1 {
+		if r.low == 0 || l.Index != r.high+1 {
 			r.clearLocked()
 			r.low = l.Index
 		}

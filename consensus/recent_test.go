@@ -28,6 +28,10 @@ func TestRecent(t *testing.T) {
 	}
 	r := new(recent)
 	has(t, r, 1, 0)
+	r.add(some(1, recentEntries, 10)) // from the first of all
+	has(t, r, 1, recentEntries)
+	r.add(some(recentEntries+1, recentEntries+3, 10))
+	has(t, r, 4, recentEntries+3)
 	r.add(some(5, 9, 10))
 	has(t, r, 5, 9)
 	r.add(some(10, 4000, 10))
