@@ -3,6 +3,7 @@ package provision
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -47,7 +48,7 @@ type Order struct {
 	Location string
 	Image    string
 	UserData []byte            // as it is sent
-	Labels   map[string]string // the mesh's and the op's among them, see package hetzner
+	Labels   map[string]string // of [Labels]
 }
 
 // Server is a machine as the provider has it.
@@ -60,6 +61,47 @@ type Server struct {
 	Status   string            `json:"status"`  // the provider's word
 	Created  time.Time         `json:"created"` // from which its hours are counted
 	Address  string            `json:"address,omitempty"`
+}
+
+// The labels of every server that samnode makes. A server is a mesh's own when
+// managed-by, mesh and role all say so; nothing else is ever touched.
+const (
+	LabelManagedBy = "managed-by" // ManagedBy
+	LabelMesh      = "mesh"       // the mesh's id
+	LabelOp        = "op"         // the op it was made for
+	LabelRole      = "role"       // RoleWorker
+	LabelExpires   = "expires"    // unix seconds: it is not to live longer, whatever the state says
+
+	ManagedBy  = "samnode"
+	RoleWorker = "worker"
+)
+
+// Labels are those of a server to be made.
+func Labels(mesh, op string, expires time.Time) map[string]string {
+	return map[string]string{
+		LabelManagedBy: ManagedBy, LabelMesh: mesh, LabelOp: op, LabelRole: RoleWorker,
+		LabelExpires: strconv.FormatInt(expires.Unix(), 10),
+	}
+}
+
+// Expires is the time until which a server may live at most; false where its
+// label is missing or is not a time.
+func (s Server) Expires() (time.Time, bool) {
+	sec, err := strconv.ParseInt(s.Labels[LabelExpires], 10, 64)
+	return time.Unix(sec, 0).UTC(), err == nil
+}
+
+// Budget is the state of a provider's allowance of API calls, as this process
+// keeps it. Of what the provider allows, half is used at most: the rest is for
+// people and for other programs.
+type Budget struct {
+	Limit   int            `json:"limit"`           // calls an hour that the provider allows, as it said last
+	Hourly  int            `json:"hourly"`          // calls in any hour that are made at most
+	Left    int            `json:"left"`            // calls that may be made now
+	Reserve int            `json:"reserve"`         // of those, kept for deletes
+	Reset   time.Time      `json:"reset"`           // when Left is whole again if nobody calls
+	Until   time.Time      `json:"until,omitzero"`  // the provider wants to be left alone until then
+	Calls   map[string]int `json:"calls,omitempty"` // since the process began, by kind: create, delete, list, ...
 }
 
 // Trouble is what a provider's refusal means for who asked.
