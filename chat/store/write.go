@@ -18,7 +18,7 @@ import (
 // from the log again.
 const (
 	writeEvery = time.Second
-	writeAt    = 4 << 20  // bytes in the backlog: at once
+	writeAt    = 8 << 20  // bytes in the backlog: at once
 	backlogMax = 16 << 20 // bytes in the backlog: whoever applies waits
 )
 
