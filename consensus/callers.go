@@ -31,9 +31,10 @@ func newCallers(s *streamLayer) *callers {
 	return &callers{streams: s, of: make(map[raft.ServerAddress]*dialling)}
 }
 
-// to returns a connection to addr.
-func (cs *callers) to(ctx context.Context, addr raft.ServerAddress) (*caller, error) {
+// to returns a connection to addr, or the attempt to get one.
+func (cs *callers) to(addr raft.ServerAddress) *dialling {
 	cs.mu.Lock()
+	defer cs.mu.Unlock()
 	d := cs.of[addr]
 	if d == nil || d.over() {
 		d = &dialling{ready: make(chan struct{})}
@@ -43,12 +44,26 @@ func (cs *callers) to(ctx context.Context, addr raft.ServerAddress) (*caller, er
 			d.caller, d.err = cs.dial(addr)
 		}()
 	}
-	cs.mu.Unlock()
-	select {
-	case <-d.ready:
-		return d.caller, d.err
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+	return d
+}
+
+// keep ends all connections but the one to addr, the leader: a dead node does
+// not even say that it is. What was asked over them has no answer then.
+func (cs *callers) keep(addr raft.ServerAddress) {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	for other, d := range cs.of {
+		select {
+		case <-d.ready:
+		default:
+			continue // nothing was asked
+		}
+		if other != addr && d.err == nil {
+			d.caller.conn.Close() // its reader answers those who wait
+		}
+		if other != addr {
+			delete(cs.of, other)
+		}
 	}
 }
 

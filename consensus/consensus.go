@@ -182,7 +182,7 @@ func (c *Config) raft(notify chan<- bool) *raft.Config {
 	conf := raft.DefaultConfig()
 	conf.LocalID = raft.ServerID(c.Node)
 	conf.HeartbeatTimeout = c.HeartbeatTimeout
-	conf.ElectionTimeout = c.ElectionTimeout
+	conf.ElectionTimeout = max(c.ElectionTimeout, c.HeartbeatTimeout+1) // room for look
 	conf.LeaderLeaseTimeout = c.LeaderLeaseTimeout
 	conf.SnapshotThreshold = c.SnapshotEvery
 	conf.SnapshotInterval = c.SnapshotCheck

@@ -28,9 +28,10 @@ const (
 	frameHead = 4
 	frameFix  = 8 + 1 + 8
 	mostBody  = MaxEntry + 4<<10
-	mostCalls = 512             // at once over one connection
-	longCall  = time.Minute     // no call is worked on for longer
-	graceTime = 2 * time.Second // for answers when this node stops, or when another one leads
+	mostCalls = 512                    // at once over one connection
+	longCall  = time.Minute            // no call is worked on for longer
+	graceTime = 2 * time.Second        // for answers when this node stops
+	lostTime  = 200 * time.Millisecond // for those of a leader that is none any more
 )
 
 // callKind is what a call asks of the leader.
@@ -251,7 +252,8 @@ func (l *Log) pause(ctx context.Context) {
 }
 
 // forward asks another node and waits for its answer. Once the request may
-// have left this node, only the answer can tell what became of it.
+// have left this node, only the answer can tell what became of it: the one that
+// answers, or the end of the connection.
 func (l *Log) forward(ctx context.Context, leader raft.Server, kind callKind, body []byte) (uint64, error) {
 	if err := l.beginCall(); err != nil {
 		return 0, err
@@ -260,7 +262,7 @@ func (l *Log) forward(ctx context.Context, leader raft.Server, kind callKind, bo
 	if l.wire.callers == nil {
 		return 0, errNotHere
 	}
-	c, err := l.wire.callers.to(ctx, leader.Address)
+	c, err := l.connect(ctx, leader)
 	if err != nil {
 		if ctx.Err() != nil {
 			return 0, fmt.Errorf("%w: %w", ErrNoLeader, context.Cause(ctx))
@@ -276,27 +278,36 @@ func (l *Log) forward(ctx context.Context, leader raft.Server, kind callKind, bo
 		return 0, errNotHere
 	}
 	defer c.forget(id)
-	var late <-chan time.Time // the end of leader's time to answer, once it does not lead
+	select {
+	case a := <-answer:
+		if kind == callFresh && errors.Is(a.err, ErrUnknownOutcome) {
+			return 0, errNotHere // it changes nothing: whoever leads now can tell
+		}
+		return a.index, a.err
+	case <-ctx.Done():
+		return 0, fmt.Errorf("%w: %w", ErrUnknownOutcome, context.Cause(ctx))
+	case <-l.life.Done():
+		return 0, fmt.Errorf("%w: %w", ErrUnknownOutcome, ErrClosed)
+	}
+}
+
+// connect returns a connection to the leader. A dead one is dialled for long,
+// which does not concern those who may turn to the next.
+func (l *Log) connect(ctx context.Context, leader raft.Server) (*caller, error) {
+	d := l.wire.callers.to(leader.Address)
 	for {
 		l.mu.Lock()
 		moved := l.moved
 		l.mu.Unlock()
-		switch addr, id := l.raft.LeaderWithID(); {
-		case addr == leader.Address && id == leader.ID:
-			late = nil
-		case late == nil:
-			late = time.After(graceTime)
+		if addr, id := l.raft.LeaderWithID(); addr != leader.Address || id != leader.ID {
+			return nil, errNotHere
 		}
 		select {
-		case a := <-answer:
-			return a.index, a.err
+		case <-d.ready:
+			return d.caller, d.err
 		case <-moved:
-		case <-late:
-			return 0, fmt.Errorf("%w: %w", ErrUnknownOutcome, ErrLeadershipLost)
 		case <-ctx.Done():
-			return 0, fmt.Errorf("%w: %w", ErrUnknownOutcome, context.Cause(ctx))
-		case <-l.life.Done():
-			return 0, fmt.Errorf("%w: %w", ErrUnknownOutcome, ErrClosed)
+			return nil, context.Cause(ctx)
 		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 // watch follows who leads until stop. Raft blocks while it tells that this
 // node won or lost, so watch does nothing that could wait for Raft.
 func (l *Log) watch(notify <-chan bool, moves <-chan raft.Observation) {
+	var late <-chan time.Time // the end of a former leader's time to answer
 	for {
 		select {
 		case leads := <-notify:
@@ -27,11 +28,27 @@ func (l *Log) watch(notify <-chan bool, moves <-chan raft.Observation) {
 			} else {
 				l.conf.Logger.Info("a node leads the mesh", "leader", leader)
 			}
+			if late == nil {
+				late = time.After(lostTime)
+			}
+		case <-late:
+			late = nil
+			l.leaveOthers()
+			continue
 		case <-l.stop:
 			return
 		}
 		l.announce()
 	}
+}
+
+// leaveOthers ends the connections for calls to those who do not lead.
+func (l *Log) leaveOthers() {
+	if l.wire.callers == nil {
+		return
+	}
+	leader, _ := l.raft.LeaderWithID()
+	l.wire.callers.keep(leader)
 }
 
 // note keeps since when no node leads.

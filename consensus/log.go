@@ -27,7 +27,7 @@ type Log struct {
 	endLife context.CancelFunc
 	failed  chan struct{}  // closed by the first fail
 	stop    chan struct{}  // closed by Close; ends watch
-	running sync.WaitGroup // watch and tell, and halt after a failure
+	running sync.WaitGroup // watch, tell and attend, and halt after a failure
 	calls   sync.WaitGroup // calls into Raft or to other nodes that have not returned
 
 	halted   sync.Once
@@ -112,6 +112,7 @@ func (l *Log) open(ctx context.Context) error {
 	}))
 	if c.Transport != nil {
 		l.running.Go(l.tell)
+		l.running.Go(l.attend)
 	}
 	return l.standNow(l.wire)
 }

@@ -1,6 +1,7 @@
 package consensus
 
 import (
+	"errors"
 	"io"
 	"sync"
 	"time"
@@ -195,6 +196,32 @@ func (w *watched) AppendEntries(id raft.ServerID, to raft.ServerAddress, req *ra
 		wake(w.peers.news)
 	}
 	return nil
+}
+
+// RequestPreVote implements raft.Transport.
+func (w *watched) RequestPreVote(id raft.ServerID, to raft.ServerAddress, req *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
+	return w.elect(to, func() error { return w.NetworkTransport.RequestPreVote(id, to, req, resp) })
+}
+
+// RequestVote implements raft.Transport.
+func (w *watched) RequestVote(id raft.ServerID, to raft.ServerAddress, req *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
+	return w.elect(to, func() error { return w.NetworkTransport.RequestVote(id, to, req, resp) })
+}
+
+// elect asks a peer for a vote. The connections that are kept to it may be of
+// an election long ago, before it was started again. Without its vote the next
+// election is a while away; so it is asked over others.
+func (w *watched) elect(to raft.ServerAddress, ask func() error) error {
+	began := time.Now()
+	err := ask()
+	for range poolSize {
+		if err == nil || errors.Is(err, errNotDialled) || time.Since(began) > voteTime {
+			return err
+		}
+		w.streams.hangUp(to)
+		err = ask()
+	}
+	return err
 }
 
 // InstallSnapshot implements raft.Transport. It may take as long as it takes,

@@ -26,10 +26,14 @@ const (
 	rpcTimeout = 5 * time.Second  // one call of Raft between nodes
 	stallTime  = 30 * time.Second // silence in the middle of a message, or of a node that is sent a snapshot
 	poolSize   = 3                // idle connections kept to each node
+	voteTime   = time.Second      // an election takes no longer
 
 	mostGreetings = 64               // connections that have not said yet what they are
 	warnEvery     = 10 * time.Second // a refused node tries again and again
 )
+
+// errNotDialled: a node cannot be reached.
+var errNotDialled = errors.New("no connection")
 
 // wire is Raft's transport and the two steps of ending it. Both come after
 // Raft was told to stop: cut makes every call on the way fail at once, wait
@@ -218,7 +222,7 @@ func (s *streamLayer) Dial(addr raft.ServerAddress, timeout time.Duration) (net.
 func (s *streamLayer) dial(ctx context.Context, addr raft.ServerAddress, kind byte) (*trackedConn, error) {
 	conn, err := s.Transport.Dial(ctx, string(addr))
 	if err != nil {
-		return nil, fmt.Errorf("dialling %s: %w", addr, err)
+		return nil, fmt.Errorf("dialling %s: %w: %w", addr, errNotDialled, err)
 	}
 	c, err := s.track(conn, addr)
 	if err != nil {
