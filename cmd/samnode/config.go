@@ -63,6 +63,9 @@ type Config struct {
 	// Silence is how long a turn may be without output before the chat says
 	// so; 0: 5 minutes.
 	Silence time.Duration
+	// DeadMan is how long this worker may be cut off from the mesh before it
+	// powers its machine off; 0: it never does. It is for bought machines.
+	DeadMan time.Duration
 	// Gallery serves /gallery: every component of the pages in every state.
 	Gallery bool
 	// Recent holds the newest warnings of the log, for the node's page; may be nil.

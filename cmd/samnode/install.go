@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // unitName is the systemd service that `samnode install` writes.
@@ -20,7 +21,11 @@ const unitName = "samnode.service"
 // unit is the text of the service. A node stops within seconds; its agents are
 // in containers of the Docker engine and go on without it, so only the node's
 // own process is ended. Exit code 1 is tried again, 2 and 3 want a person.
-func unit(binary, state string) string {
+func unit(binary, state string, flags []string) string {
+	words := append([]string{binary, "run", "--state", state}, flags...)
+	for i, w := range words {
+		words[i] = quoteUnit(w)
+	}
 	return `[Unit]
 Description=samnode, a node of a mesh that runs coding agents
 Documentation=https://github.com/samnode/samnode
@@ -29,7 +34,7 @@ Wants=network-online.target docker.service
 StartLimitIntervalSec=0
 
 [Service]
-ExecStart=` + quoteUnit(binary) + ` run --state ` + quoteUnit(state) + `
+ExecStart=` + strings.Join(words, " ") + `
 Restart=on-failure
 RestartSec=2
 RestartPreventExitStatus=2 3
@@ -58,17 +63,19 @@ func (c *cli) install() *cobra.Command {
 	var state, dir string
 	var show bool
 	cmd := &cobra.Command{
-		Use:   "install",
+		Use:   "install [-- RUN-FLAG...]",
 		Short: "Write and start a systemd service that runs this node",
 		Long: "Write a systemd service that runs the node of a state directory at every boot, and start it.\n" +
-			"Begin or join a mesh first (samnode init, samnode join). As root.",
-		Args: args(cobra.NoArgs),
+			"Begin or join a mesh first (samnode init, samnode join). As root. What follows -- are flags of samnode run.",
 	}
 	f := cmd.Flags()
 	f.StringVar(&state, "state", "", "directory of the node's state (default: samnode in the user's data folder)")
 	f.StringVar(&dir, "unit-dir", "/etc/systemd/system", "folder of the unit")
 	f.BoolVar(&show, "print", false, "print the unit and change nothing")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+	cmd.RunE = func(cmd *cobra.Command, flags []string) error {
+		if err := checkRunFlags(flags); err != nil {
+			return err
+		}
 		state, err := stateDir(state)
 		if err != nil {
 			return err
@@ -80,7 +87,7 @@ func (c *cli) install() *cobra.Command {
 		if binary, err = filepath.EvalSymlinks(binary); err != nil {
 			return fmt.Errorf("finding this program: %w", err)
 		}
-		text := unit(binary, state)
+		text := unit(binary, state, flags)
 		if show {
 			fmt.Fprint(c.out, text)
 			return nil
@@ -106,6 +113,23 @@ func (c *cli) install() *cobra.Command {
 		})
 	}
 	return cmd
+}
+
+// checkRunFlags refuses what the service would fail with at every boot.
+func checkRunFlags(words []string) error {
+	f := pflag.NewFlagSet("run", pflag.ContinueOnError)
+	f.SetOutput(io.Discard)
+	runFlags(f, new(Config))
+	err := f.Parse(words)
+	switch {
+	case err != nil:
+		return &exitError{exitUsage, fmt.Sprintf("samnode run would not take these flags: %v", err)}
+	case f.NArg() > 0:
+		return &exitError{exitUsage, fmt.Sprintf("samnode run takes no argument %q", f.Arg(0))}
+	case f.Changed("state"):
+		return &exitError{exitUsage, "give --state before the --"}
+	}
+	return nil
 }
 
 func writeUnit(path, text string) error {

@@ -63,6 +63,9 @@ func run(ctx context.Context, c Config, ready func(url, here string)) error {
 	if !id.Core {
 		return runWorker(ctx, c, ready)
 	}
+	if c.DeadMan > 0 {
+		return &exitError{exitUsage, "--dead-man is for workers: a core node that powers itself off takes a part of the mesh with it"}
+	}
 	n := &node{host: host{c: c}, caught: make(chan struct{})}
 	err = n.open(ctx)
 	if err == nil {

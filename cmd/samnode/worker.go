@@ -73,6 +73,10 @@ func (w *worker) serve(ctx context.Context) error {
 		return err
 	}
 	g.Go(func() error { return w.work(ctx) })
+	if w.c.DeadMan > 0 {
+		d := &deadMan{tenure: w.tenure, after: w.c.DeadMan, off: powerOff, logger: w.c.Logger}
+		g.Go(func() error { return d.run(ctx) })
+	}
 	return w.left(ended(g.Wait()))
 }
 
