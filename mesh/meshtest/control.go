@@ -82,7 +82,7 @@ func StartControl(ctx context.Context, c ControlConfig) (_ *ControlServer, err e
 		}
 	}()
 	s.srv = &testcontrol.Server{
-		Logf: s.logf, DERPMap: integration.RunDERPAndSTUN(s.tb, logger.Discard, "127.0.0.1"),
+		Logf: s.logf, DERPMap: integration.RunDERPAndSTUN(s.tb, logger.Discard, hostOf(l)),
 		DNSConfig: &tailcfg.DNSConfig{Proxied: true}, AllOnline: true,
 		// No HTTPS: nobody has a certificate for these names.
 		DefaultNodeCapabilities: new(tailcfg.NodeCapMap),
@@ -96,6 +96,9 @@ func StartControl(ctx context.Context, c ControlConfig) (_ *ControlServer, err e
 	s.URL = s.http.URL
 	return s, nil
 }
+
+// hostOf is where the relay listens: beside the control server.
+func hostOf(l net.Listener) string { return l.Addr().(*net.TCPAddr).IP.String() }
 
 func (s *ControlServer) logf(format string, args ...any) {
 	if s.c.Log != nil {
