@@ -33,6 +33,24 @@ type Command struct {
 	Grant    *Grant    `json:"grant,omitempty"`
 	Release  *Release  `json:"release,omitempty"`
 
+	Set      *Set      `json:"set,omitempty"`
+	Resume   *Resume   `json:"resume,omitempty"`
+	Prices   *Prices   `json:"prices,omitempty"`
+	Swept    *Swept    `json:"swept,omitempty"`
+	Buy      *Buy      `json:"buy,omitempty"`
+	Withdraw *Withdraw `json:"withdraw,omitempty"`
+	Try      *Try      `json:"try,omitempty"`
+	Made     *Made     `json:"made,omitempty"`
+	Missed   *Missed   `json:"missed,omitempty"`
+	Fail     *Fail     `json:"fail,omitempty"`
+	Keep     *Keep     `json:"keep,omitempty"`
+	Label    *Label    `json:"label,omitempty"`
+	Retire   *Retire   `json:"retire,omitempty"`
+	Delete   *Delete   `json:"delete,omitempty"`
+	Locate   *Locate   `json:"locate,omitempty"`
+	Note     *Note     `json:"note,omitempty"`
+	Ended    *Ended    `json:"ended,omitempty"`
+
 	// Machine is how a lone node announced itself before there was a mesh. It is
 	// read from logs of that time and does nothing once a mesh is founded.
 	Machine *Machine `json:"machine,omitempty"`
@@ -56,6 +74,7 @@ type Invite struct {
 	Core    bool      `json:"core,omitempty"` // good for a core node, too
 	By      string    `json:"by,omitempty"`   // person
 	Expires time.Time `json:"expires"`
+	Machine string    `json:"machine,omitempty"` // the bought machine that it lets in, and nobody else; only [Try] makes such a one
 }
 
 // Uninvite takes an invitation back that nobody used.
@@ -101,13 +120,15 @@ type Beat struct {
 }
 
 // Drain keeps new leases from a machine, or lets them come again. It holds
-// until it is taken back, whatever the node does.
+// until it is taken back, whatever the node does. Taken back, it also ends an
+// op that was to delete the machine and has not begun to.
 type Drain struct {
 	Node string `json:"node"`
 	On   bool   `json:"on"`
 }
 
-// Remove ends a node's membership and its machine. Its leases run out as those
+// Remove ends a node's membership and its machine. One that was bought has
+// failed then, and is deleted. Its leases run out as those
 // of a silent node do: it may not have heard yet that it was removed. The last
 // core node stays. The name may join again with a new invitation, once its
 // leases have ended.
@@ -117,10 +138,14 @@ type Remove struct {
 
 // Grant gives a free slot of a ready machine to a task without a lease.
 // Anything else is refused.
+//
+// A bought machine takes one owner's tasks only, unless the policy shares it:
+// that of the first who got a slot there.
 type Grant struct {
-	Task string `json:"task"`
-	Node string `json:"node"`
-	Slot string `json:"slot"`
+	Task  string `json:"task"`
+	Node  string `json:"node"`
+	Slot  string `json:"slot"`
+	Owner string `json:"owner,omitempty"` // whose task it is
 }
 
 // Release ends the lease with that token; a stale token changes nothing.
@@ -150,10 +175,10 @@ func (c Command) validate() error {
 		return fmt.Errorf("pool command version %d: %w", c.Version, ErrNewer)
 	}
 	n := 0
-	for _, set := range []bool{
+	for _, set := range append(c.purchase(),
 		c.Found != nil, c.Invite != nil, c.Uninvite != nil, c.Join != nil, c.Start != nil, c.Beats != nil,
 		c.Drain != nil, c.Remove != nil, c.Grant != nil, c.Release != nil, c.Machine != nil,
-	} {
+	) {
 		if set {
 			n++
 		}

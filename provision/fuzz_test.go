@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -17,7 +18,7 @@ func FuzzSnapshot(f *testing.F) {
 		f.Add(seed, int(seed)*7)
 	}
 	f.Fuzz(func(t *testing.T, seed uint64, cut int) {
-		const n = 150
+		const n = 300
 		r := rand.New(rand.NewPCG(seed, 0))
 		whole, part := NewState(), NewState()
 		check := checker{joined: map[string]time.Time{}, past: &Pool{}}
@@ -25,7 +26,8 @@ func FuzzSnapshot(f *testing.F) {
 			if int(i) == (cut%n+n)%n {
 				part = reopen(t, part)
 			}
-			c := randomCommand(r, i)
+			now, _ := whole.Pool()
+			c := randomCommand(r, i, now)
 			p := apply(t, whole, i+1, c)
 			apply(t, part, i+1, c)
 			if a, b := saved(t, whole), saved(t, part); !bytes.Equal(a, b) {
@@ -101,19 +103,120 @@ func (k *checker) after(p Pool, out Outcome) error {
 		return fmt.Errorf("no core node is left")
 	}
 	for _, m := range p.Machines {
-		if _, is := p.Node(m.Node); !is && p.Mesh.ID != "" {
+		if _, is := p.Node(m.Node); !is && p.Mesh.ID != "" && !m.IsBought() {
 			return fmt.Errorf("a machine without a node: %+v", m)
+		}
+	}
+	return bought(p)
+}
+
+// bought looks at machines and their ops.
+func bought(p Pool) error {
+	policy := p.Policy()
+	servers := map[string]bool{}
+	for _, m := range p.bought() {
+		b := m.Bought
+		o, is := p.Op(b.Op)
+		d, deletes := p.Op(b.Delete)
+		leased := p.holds(m.Node)
+		_, member := p.Node(m.Node)
+		switch {
+		case b.Server != "" && servers[b.Server]:
+			return fmt.Errorf("two machines have server %s: %s", b.Server, show(p))
+		case b.Calls < 0 || m.Node != ServerName(b.Op, b.Attempt):
+			return fmt.Errorf("a machine of %d calls and attempt %d: %+v", b.Calls, b.Attempt, m)
+		case is && o.State == OpOpen && o.Machine != m.Node:
+			return fmt.Errorf("op %s has machines %s and %s", o.ID, o.Machine, m.Node)
+		case (m.State == Wanted || m.State == Creating || m.State == Booting) && (!is || o.State != OpOpen):
+			return fmt.Errorf("machine %s is %s, and its op is over: %s", m.Node, m.State, show(p))
+		case (m.State == Creating || m.State == Failed || m.State == Deleting) && !b.exists():
+			return fmt.Errorf("machine %s is %s, and has no server: %+v", m.Node, m.State, b)
+		case m.State == Booting && b.Server == "":
+			return fmt.Errorf("machine %s boots without a server", m.Node)
+		case m.State == Deleting && (!deletes || d.State != OpOpen || member):
+			return fmt.Errorf("machine %s is being deleted without an op, or is a member: %s", m.Node, show(p))
+		case leased && (m.State == Wanted || m.State == Creating || m.State == Booting):
+			return fmt.Errorf("a lease on machine %s, which is %s", m.Node, m.State)
+		case b.Token > p.Index:
+			return fmt.Errorf("machine %s has a token of later", m.Node)
+		}
+		servers[b.Server] = b.Server != ""
+	}
+	if n := len(p.bought()); n > policy.Machines && !slices.Contains(policyCuts, policy.Machines) {
+		return fmt.Errorf("%d machines, at most %d", n, policy.Machines)
+	}
+	for _, o := range p.Ops {
+		if _, is := p.Machine(o.Machine); o.State == OpOpen && !is {
+			return fmt.Errorf("op %s is open and has no machine: %s", o.ID, show(p))
+		}
+		if len(o.History) == 0 || len(o.History) > maxHistory || len(o.Tried) > maxTried {
+			return fmt.Errorf("op %s has a history of %d and %d tries", o.ID, len(o.History), len(o.Tried))
 		}
 	}
 	return nil
 }
 
-func randomCommand(r *rand.Rand, i uint64) Command {
+func randomCommand(r *rand.Rand, i uint64, p Pool) Command {
 	c := randomOp(r, i)
+	if r.IntN(2) == 0 && p.Mesh.ID != "" {
+		c = randomPurchase(r, i, p)
+	}
 	if r.IntN(3) > 0 {
 		c.ID = fmt.Sprint("c", i-uint64(r.IntN(int(min(i, 2)+1)))) // now and then an old one
 	}
 	return c
+}
+
+// policyCuts are caps that a policy may have been lowered to.
+var policyCuts = []int{1}
+
+// randomPurchase is a command for a bought machine, mostly one that fits: p is
+// the pool that it is for.
+func randomPurchase(r *rand.Rand, i uint64, p Pool) Command {
+	op := fmt.Sprint("OP", max(0, int(i)/10-r.IntN(3)))
+	list := p.bought()
+	if len(list) == 0 || r.IntN(8) == 0 {
+		switch r.IntN(6) {
+		case 0:
+			return policy(func(p *Policy) { p.Machines = 1 + 2*r.IntN(2); p.Shared = r.IntN(2) == 0 })
+		case 1:
+			return prices(offers()[r.IntN(2):]...)
+		case 2:
+			return Command{Resume: &Resume{}}
+		case 3:
+			return Command{Withdraw: &Withdraw{Op: op}}
+		}
+		return buy(op)
+	}
+	m := list[r.IntN(len(list))]
+	token := m.Bought.Token - uint64(r.IntN(8)/7)
+	s := server(fmt.Sprint("srv-", m.Node), []string{"cx33", "cpx22"}[r.IntN(2)], "fsn1", t0.Add(time.Duration(i)*time.Second))
+	switch r.IntN(16) {
+	case 0, 1, 2:
+		return try(m.Node, token, "cx33", []string{"fsn1", "nbg1"}[r.IntN(2)])
+	case 3, 4:
+		return made(m.Node, token, s)
+	case 5:
+		kinds := []Trouble{SoldOut, NoQuota, Denied, BadOrder, BadOffer, Foreign, Gone, Busy, NoBudget, Unreachable, Broken, NoKey}
+		return missed(m.Node, token, kinds[r.IntN(len(kinds))])
+	case 6, 7:
+		return joinBought(m.Node, "addr-"+m.Node)
+	case 8:
+		return start(m.Node, "z", 1, 2)
+	case 9:
+		return beats(Beat{Node: m.Node, Boot: "z"})
+	case 10:
+		return retire(m.Node, fmt.Sprint("DEL", i), r.IntN(2) == 0)
+	case 11:
+		return del(m.Node, token, fmt.Sprint("DEL", i))
+	case 12:
+		return ended(m.Node, token)
+	case 13:
+		return [...]Command{fail(m.Node, token), {Locate: &Locate{Machine: m.Node, Token: token, Server: s}}, drain(m.Node, r.IntN(2) == 0), remove(m.Node)}[r.IntN(4)]
+	case 14:
+		return [...]Command{{Keep: &Keep{Machine: m.Node, Until: t0}}, {Label: &Label{Machine: m.Node, Labels: []string{"gpu"}}}, {Note: &Note{Op: m.Bought.Op, Text: "x"}}, {Swept: &Swept{Sweep: Sweep{Seen: 3}}}}[r.IntN(4)]
+	}
+	return grant(fmt.Sprint("t", r.IntN(6)), m.Node, SlotName(m.Node, 1+r.IntN(2)))
 }
 
 func randomOp(r *rand.Rand, i uint64) Command {

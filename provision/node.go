@@ -118,7 +118,9 @@ func (p Pool) freeName(name string) string {
 	for i := 2; ; i++ {
 		end := fmt.Sprintf("-%d", i)
 		try := strings.TrimRight(name[:min(len(name), maxName-len(end))], "-") + end
-		if _, taken := p.Node(try); !taken && !p.holds(try) {
+		_, taken := p.Node(try)
+		_, bought := p.Machine(try)
+		if !taken && !bought && !p.holds(try) {
 			return try
 		}
 	}

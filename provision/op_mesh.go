@@ -35,8 +35,10 @@ func (a *applier) apply(c Command) error {
 		return a.grant(*c.Grant)
 	case c.Release != nil:
 		return a.release(*c.Release)
+	case c.Machine != nil:
+		return a.machine(*c.Machine)
 	}
-	return a.machine(*c.Machine)
+	return a.applyPurchase(c)
 }
 
 // member is what the state takes from a node that someone else describes.
@@ -68,7 +70,9 @@ func (a *applier) found(f Found) error {
 	}
 	switch {
 	case a.Mesh.ID == f.Over && f.Over != "":
-		*a.Pool = Pool{Index: a.Index}
+		// The machines of the lost mesh carry its label, so that this one leaves
+		// them alone: a copy of a mesh must not delete what the mesh itself has.
+		*a.Pool = Pool{Index: a.Index, At: a.At, Rules: a.Rules, Days: a.Days, Shares: a.Shares}
 	case a.Mesh.ID != "":
 		return refuse(CodeRefused, "This is the mesh %s, founded on %s: start another in a state directory of its own.", a.Mesh.ID, when(a.Mesh.Founded))
 	case f.Over != "":
@@ -94,6 +98,13 @@ func (a *applier) invite(i Invite) error {
 	if err := checkText(i.ID, i.By); err != nil {
 		return err
 	}
+	if i.Machine != "" {
+		return refuse(CodeInvalid, "An invitation for a bought machine is made when it is bought.")
+	}
+	return a.putInvite(i)
+}
+
+func (a *applier) putInvite(i Invite) error {
 	i.Expires = i.Expires.UTC()
 	if old, is := get(a.Invites, i.ID, inviteKey); is {
 		if old.Hash != i.Hash {
@@ -152,6 +163,9 @@ func (a *applier) join(j Join) error {
 	if err != nil {
 		return err
 	}
+	if err := a.admits(i, j.Node.Name, taken); err != nil {
+		return err
+	}
 	switch {
 	case taken && other.Addr == j.Node.Addr && other.Core == j.Node.Core:
 		return nil // it is in already; the invitation stays good
@@ -167,6 +181,28 @@ func (a *applier) join(j Join) error {
 	a.Nodes = put(a.Nodes, a.member(j.Node, j.Node.Core, i.Invite), nodeKey)
 	i.Node, i.Used = j.Node.Name, a.now
 	a.Invites = put(a.Invites, i, inviteKey)
+	if m, is := a.Machine(i.Machine); is {
+		a.logTo(m.Bought.Op, "Its node has joined, from "+short(j.Node.Addr, 80)+".")
+	}
+	return nil
+}
+
+// admits refuses a bought machine that may not join as it does, and others
+// that would take its place.
+func (a *applier) admits(i Invitation, name string, taken bool) error {
+	m, is := a.Machine(name)
+	switch {
+	case i.Machine == "" && is && m.IsBought():
+		return refuse(CodeRefused, "The name %s is that of a machine that the mesh buys: join as %s (samnode join --name %s).", name, a.freeName(name), a.freeName(name))
+	case i.Machine == "":
+		return nil
+	case i.Machine != name:
+		return refuse(CodeRefused, "This invitation is for the bought machine %s, not for %s.", i.Machine, name)
+	case taken:
+		return refuse(CodeRefused, "Machine %s has joined already: this is a second one, which nobody waits for.", name)
+	case !is || m.State != Wanted && m.State != Creating && m.State != Booting:
+		return refuse(CodeRefused, "Nobody waits for machine %s any more: it came too late, and is deleted.", name)
+	}
 	return nil
 }
 
@@ -204,6 +240,10 @@ func (a *applier) remove(r Remove) error {
 		return refuse(CodeRefused, "Node %s is the last core node, and the mesh lives on it: let another join first (samnode node invite --core).", n.Name)
 	}
 	a.Nodes = slices.DeleteFunc(a.Nodes, func(n Node) bool { return n.Name == r.Node })
+	if m, is := a.Machine(r.Node); is && m.IsBought() {
+		a.failed(m, "Its node was removed from the mesh.")
+		return nil
+	}
 	a.Machines = slices.DeleteFunc(a.Machines, func(m Machine) bool { return m.Node == r.Node })
 	return nil
 }

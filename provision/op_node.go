@@ -2,6 +2,7 @@ package provision
 
 import (
 	"slices"
+	"time"
 )
 
 // unknown refuses what a process says that runs as a node which is none.
@@ -40,7 +41,10 @@ func (a *applier) start(s Start) error {
 
 	m := Machine{Node: s.Node, State: Ready, Slots: s.Slots, CPUs: s.CPUs, Mem: s.Mem, Since: a.now}
 	if old, is := a.Machine(s.Node); is {
-		m.State, m.Since = old.State, old.Since
+		m.State, m.Since, m.Idle, m.Labels, m.Bought = old.State, old.Since, old.Idle, old.Labels, old.Bought
+		if old.IsBought() {
+			m.Slots = old.Slots // what a bought machine is for, the mesh says
+		}
 	}
 	a.Machines = put(a.Machines, m, machineKey)
 	return nil
@@ -59,6 +63,9 @@ func (a *applier) beats(b Beats) error {
 			n.Report = b.Report.clip()
 		}
 		alive[b.Node] = true
+		if m, is := a.Machine(b.Node); is && m.State == Booting {
+			a.ready(m)
+		}
 	}
 	a.renew(alive)
 	return nil
@@ -81,10 +88,18 @@ func (a *applier) drain(d Drain) error {
 		}
 		return refuse(CodeNotFound, "The mesh has no node %s.", short(d.Node, 80))
 	}
-	a.Machines[i].State = Ready
-	if d.On {
-		a.Machines[i].State = Draining
+	m := a.Machines[i]
+	if m.State != Ready && m.State != Draining {
+		return refuse(CodeRefused, "Machine %s is %s: only one that is ready can be drained.", m.Node, m.State)
 	}
+	m.State = Ready
+	if d.On {
+		m.State = Draining
+	} else if m.Bought.Delete != "" {
+		a.endOp(m.Bought.Delete, OpWithdrawn, "Somebody wants the machine to go on.")
+		m.Bought.Delete, m.Bought.Token = "", a.index
+	}
+	a.Machines[i] = m
 	return nil
 }
 
@@ -93,7 +108,7 @@ func (a *applier) machine(m Machine) error {
 	if a.Mesh.ID != "" {
 		return refuse(CodeRefused, "The nodes of a mesh announce themselves with a start.")
 	}
-	m.Since = a.now
+	m.Since, m.Bought = a.now, Bought{}
 	if old, is := a.Machine(m.Node); is {
 		m.Since = old.Since
 	}
@@ -115,6 +130,15 @@ func (a *applier) grant(g Grant) error {
 	if !slices.Contains(a.Free(m), g.Slot) {
 		return refuse(CodeRefused, "Slot %s is not free.", short(g.Slot, 80))
 	}
+	if why := anothers(m, a.Policy(), g.Owner); why != "" {
+		return refuse(CodeRefused, "Machine %s cannot take the task: %s.", m.Node, why)
+	}
+	if m.IsBought() && m.Bought.Owner == "" {
+		m.Bought.Owner = g.Owner
+	}
+	m.Idle = time.Time{}
+	a.Machines = put(a.Machines, m, machineKey)
+	a.arrived()
 	l := Lease{Task: g.Task, Node: g.Node, Slot: g.Slot, Token: a.index, Since: a.now, Renewed: a.now, Index: a.index}
 	a.Leases = put(a.Leases, l, leaseKey)
 	return nil
@@ -129,5 +153,20 @@ func (a *applier) release(r Release) error {
 		return refuse(CodeStale, "Node %s has renewed its leases.", l.Node)
 	}
 	a.Leases = slices.DeleteFunc(a.Leases, func(l Lease) bool { return l.Task == r.Task })
+	if m, is := a.Machine(l.Node); is {
+		a.share(m, l)
+		if a.idle(m) {
+			m.Idle = a.now
+			a.Machines = put(a.Machines, m, machineKey)
+		}
+	}
 	return nil
+}
+
+// anothers says that a bought machine is for another owner's tasks, or nothing.
+func anothers(m Machine, p Policy, owner string) string {
+	if !m.IsBought() || p.Shared || m.Bought.Owner == "" || m.Bought.Owner == owner {
+		return ""
+	}
+	return "it is another person's, and the settings do not share bought machines"
 }

@@ -5,8 +5,11 @@
 // The state is a pure function of the log, like package chat's, and lives in
 // memory: it is small, and Raft's snapshot holds it whole. [Schedule] decides
 // from the state alone which queued task gets which slot and why; the leader
-// proposes what it says. Buying machines comes on top of this: a bought
-// machine is a machine like any other once it is ready.
+// proposes what it says. A bought machine is a machine like any other once it
+// is ready; before and after, [Op] and [Bought] have what there is to know.
+// [Decide] says which waiting tasks need one more, [Warm] which idle machines
+// may go, and [Reap] what at the provider is nobody's; package keeper does what
+// they say.
 //
 // Two parts hold clocks, and keep them out of the state: [Heart], with which
 // the leader knows who is alive, and [Tenure], with which a node knows that its
@@ -25,8 +28,9 @@ import (
 // MachineState is where a machine stands.
 type MachineState string
 
-// The states of a machine that joined by itself. Ready means that its node
-// announced itself, never just that the machine runs.
+// The states of a machine that takes tasks, or could. Ready means that its node
+// announced itself, and of a bought one that it was heard after that, never
+// just that the machine runs.
 const (
 	Ready    MachineState = "ready"
 	Draining MachineState = "draining" // no new leases
@@ -40,6 +44,10 @@ type Machine struct {
 	CPUs  int          `json:"cpus"`
 	Mem   int64        `json:"mem"` // bytes
 	Since time.Time    `json:"since"`
+
+	Idle   time.Time `json:"idle,omitzero"` // since when it has no lease, if it had one or is bought
+	Labels []string  `json:"labels,omitempty"`
+	Bought Bought    `json:"bought,omitzero"`
 }
 
 // Lease is a task's right to a slot. Token is the index of the log entry that
@@ -66,13 +74,24 @@ type Pool struct {
 	Machines []Machine    `json:"machines"` // by node name
 	Leases   []Lease      `json:"leases"`   // by slot
 	Index    uint64       `json:"index"`
+	At       time.Time    `json:"at,omitzero"` // the newest entry's time
+
+	Rules     *Policy     `json:"policy,omitempty"`    // nil: [DefaultPolicy]
+	Ops       []Op        `json:"ops,omitempty"`       // by id: all that are open, and the last that ended
+	Offers    []Offer     `json:"offers,omitempty"`    // by type and location
+	Shortages []Shortage  `json:"shortages,omitempty"` // by type and location
+	Breaker   Breaker     `json:"breaker,omitzero"`
+	Days      []Day       `json:"days,omitempty"`     // by date
+	Shares    []Share     `json:"shares,omitempty"`   // by task
+	Arrivals  []time.Time `json:"arrivals,omitempty"` // when tasks got slots in the last hours
+	Sweep     Sweep       `json:"sweep,omitzero"`
 }
 
 // Node returns the node of that name.
 func (p Pool) Node(name string) (Node, bool) { return get(p.Nodes, name, nodeKey) }
 
 // Machine returns the machine of that node; a node has one from its first
-// start on.
+// start on, and a bought one before it has a node.
 func (p Pool) Machine(node string) (Machine, bool) { return get(p.Machines, node, machineKey) }
 
 // Free lists the free slots of a machine that takes new leases, in order.

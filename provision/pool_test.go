@@ -87,6 +87,12 @@ func show(p Pool) string {
 	for _, m := range p.Machines {
 		fmt.Fprintf(&b, "%s %s/%d; ", m.State, m.Node, m.Slots)
 	}
+	for _, o := range p.Ops {
+		fmt.Fprintf(&b, "%s %s %s#%d; ", o.Kind, o.ID, o.State, o.Attempt)
+	}
+	if p.Breaker.Reason != "" {
+		fmt.Fprintf(&b, "breaker %s#%d; ", p.Breaker.Trouble, p.Breaker.Strikes)
+	}
 	for _, l := range p.Leases {
 		fmt.Fprintf(&b, "%s=%s@%d renewed %d; ", l.Slot, l.Task, l.Token, l.Index)
 	}
@@ -102,7 +108,7 @@ func TestUnknownCommandStopsTheNode(t *testing.T) {
 			t.Errorf("Apply(%s) = %v, want ErrNewer", data, err)
 		}
 	}
-	if err := NewState().Restore(strings.NewReader(`{"index":3,"ops":[]}`)); !errors.Is(err, ErrNewer) {
+	if err := NewState().Restore(strings.NewReader(`{"index":3,"robots":[]}`)); !errors.Is(err, ErrNewer) {
 		t.Errorf("Restore(newer) = %v, want ErrNewer", err)
 	}
 }

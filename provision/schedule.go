@@ -4,12 +4,15 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Waiting is a task that waits for a slot.
 type Waiting struct {
-	Task string
-	Last string // the node that has its volume; empty: none has
+	Task  string
+	Last  string // the node that has its volume; empty: none has
+	Need  Need   // what its machine must have
+	Owner string // whose task it is
 }
 
 // Decision is what the scheduler says of one waiting task: a slot, or why it
@@ -20,6 +23,11 @@ type Decision struct {
 	Slot       string      `json:"slot,omitempty"`
 	Reason     string      `json:"reason"`               // for a person
 	Candidates []Candidate `json:"candidates,omitempty"` // by node name; decisions share them: do not change them
+
+	Machine string    `json:"machine,omitempty"` // it waits for this one, which is to come
+	Buy     bool      `json:"buy,omitempty"`     // it waits for one that is to be bought now
+	Choices []Choice  `json:"choices,omitempty"` // what could be bought for it, best first; decisions share them
+	Again   time.Time `json:"again,omitzero"`    // nothing is bought for it: when that may change
 }
 
 // Candidate is one machine as the decision found it.
@@ -34,27 +42,19 @@ type Candidate struct {
 const minDisk = 1 << 30
 
 // Schedule gives the waiting tasks, oldest first, the free slots of the pool:
-// the node that has the task's working copy first, then among machines the
-// fullest, so that the others can become empty. Silent nodes get nothing, and
-// neither do machines that say they cannot run a task. It is a pure function;
-// nothing is granted until the log says so.
+// the node that has the task's working copy first, then joined machines before
+// bought ones, and among equals the fullest, so that the others can become
+// empty. Silent nodes get nothing, and neither do machines that say they cannot
+// run a task, or are not what the task needs. It is a pure function; nothing is
+// granted until the log says so. [Decide] also says what to buy.
 func Schedule(p Pool, waiting []Waiting, silent []string) []Decision {
 	b := newBoard(p, silent)
 	decisions := make([]Decision, 0, len(waiting))
 	ahead := 0
 	for _, w := range waiting {
-		d := Decision{Task: w.Task}
-		if l, has := b.leases[w.Task]; has {
-			d.Reason = "Its last workspace on " + l.Node + " is being cleared"
-			decisions = append(decisions, d)
-			continue
-		}
-		d.Candidates = b.list
-		if i := b.choose(w.Last); i >= 0 {
-			d.Reason = b.why(i, w.Last)
-			d.Node, d.Slot = b.list[i].Node, b.take(i, w.Task)
-		} else {
-			d.Reason = b.waits(ahead)
+		d, waits := b.decide(w)
+		if waits {
+			d.Reason = b.waits(d.Candidates, ahead)
 			ahead++
 		}
 		decisions = append(decisions, d)
@@ -62,18 +62,38 @@ func Schedule(p Pool, waiting []Waiting, silent []string) []Decision {
 	return decisions
 }
 
+// decide gives a task a slot, or tells that it waits for one.
+func (b *board) decide(w Waiting) (d Decision, waits bool) {
+	d.Task = w.Task
+	if l, has := b.leases[w.Task]; has {
+		d.Reason = "Its last workspace on " + l.Node + " is being cleared"
+		return d, false
+	}
+	d.Candidates = b.view(w)
+	i := b.choose(d.Candidates, w.Last)
+	if i < 0 {
+		return d, true
+	}
+	d.Reason = b.why(d.Candidates, i, w.Last)
+	d.Node, d.Slot = b.list[i].Node, b.take(i, w.Task)
+	return d, false
+}
+
 // board is the pool while slots are being given out.
 type board struct {
-	leases map[string]Lease // by task
-	list   []Candidate      // by node name; replaced, never changed: decisions hold it
-	free   [][]string       // of each candidate
-	slots  []int            // of each candidate
-	used   int              // slots, with crowd
-	crowd  string           // why nothing is free; empty: not asked since the last take
+	policy   Policy
+	leases   map[string]Lease // by task
+	machines []Machine        // by node name
+	reports  []*Report        // of each machine
+	list     []Candidate      // of each machine; replaced, never changed: decisions hold it
+	free     [][]string       // of each machine
+	owned    bool             // a machine is for one owner's tasks only
+	used     int              // slots, with crowd
+	crowd    string           // why nothing is free; empty: not asked since the last take
 }
 
 func newBoard(p Pool, silent []string) *board {
-	b := &board{leases: make(map[string]Lease, len(p.Leases))}
+	b := &board{policy: p.Policy(), machines: p.Machines, leases: make(map[string]Lease, len(p.Leases))}
 	for _, l := range p.Leases {
 		b.leases[l.Task] = l
 	}
@@ -90,7 +110,8 @@ func newBoard(p Pool, silent []string) *board {
 			c.Free = len(free)
 			c.Refused = full(c.Free, m.Slots)
 		}
-		b.list, b.free, b.slots = append(b.list, c), append(b.free, free), append(b.slots, m.Slots)
+		b.list, b.free, b.reports = append(b.list, c), append(b.free, free), append(b.reports, n.Report)
+		b.owned = b.owned || m.Bought.Owner != "" && !b.policy.Shared
 	}
 	return b
 }
@@ -124,20 +145,68 @@ func full(free, slots int) string {
 	return fmt.Sprintf("all its %d slots are in use", slots)
 }
 
-// choose returns the place of the machine for a task, or -1: the last one, or
-// the one with the fewest free slots but one.
-func (b *board) choose(last string) int {
-	best := -1
+// view is the list as one task sees it: machines that are not what it needs
+// are refused, too.
+func (b *board) view(w Waiting) []Candidate {
+	if w.Need.any() && !b.owned {
+		return b.list
+	}
+	list := b.list
 	for i, c := range b.list {
+		why := b.unsuited(i, w)
+		if c.Refused != "" || why == "" {
+			continue
+		}
+		if &list[0] == &b.list[0] {
+			list = slices.Clone(b.list)
+		}
+		list[i].Refused = why
+	}
+	return list
+}
+
+// unsuited says why a machine that takes tasks does not take this one.
+func (b *board) unsuited(i int, w Waiting) string {
+	m, disk := b.machines[i], b.machines[i].Bought.Disk
+	if r := b.reports[i]; disk == 0 && r != nil {
+		disk = r.DiskFree
+	}
+	if why := tooSmall(m.CPUs, m.Mem, disk, w.Need); why != "" {
+		return why
+	}
+	switch {
+	case !has(m.Labels, w.Need.Labels):
+		return lacksLabel(m.Labels, w.Need.Labels)
+	case w.Need.Location != "" && m.Bought.Location == "":
+		return "nobody knows whether it is in " + w.Need.Location
+	case w.Need.Location != "" && m.Bought.Location != w.Need.Location:
+		return "it is in " + m.Bought.Location + ", and the task wants " + w.Need.Location
+	}
+	return anothers(m, b.policy, w.Owner)
+}
+
+// choose returns the place of the machine for a task, or -1: the last one, or
+// of the joined ones, else of the bought ones, the one with the fewest free
+// slots but one.
+func (b *board) choose(list []Candidate, last string) int {
+	best := -1
+	for i, c := range list {
 		switch {
 		case c.Refused != "":
 		case c.Node == last:
 			return i
-		case best < 0 || c.Free < b.list[best].Free:
+		case best < 0 || b.before(i, best):
 			best = i
 		}
 	}
 	return best
+}
+
+func (b *board) before(i, j int) bool {
+	if x, y := b.machines[i].IsBought(), b.machines[j].IsBought(); x != y {
+		return y
+	}
+	return b.list[i].Free < b.list[j].Free
 }
 
 // take gives a slot of the machine away.
@@ -147,49 +216,53 @@ func (b *board) take(i int, task string) string {
 	b.list = slices.Clone(b.list)
 	c := &b.list[i]
 	c.Free--
-	c.Refused = full(c.Free, b.slots[i])
+	c.Refused = full(c.Free, b.machines[i].Slots)
 	b.leases[task] = Lease{Task: task, Node: c.Node, Slot: slot}
 	b.crowd = ""
 	return slot
 }
 
 // why says why the task goes to that machine.
-func (b *board) why(i int, last string) string {
-	node := b.list[i].Node
+func (b *board) why(list []Candidate, i int, last string) string {
+	node := list[i].Node
 	if node == last {
 		return "Free slot on " + node + ": its working copy is there"
 	}
-	if j := slices.IndexFunc(b.list, func(c Candidate) bool { return c.Node == last }); j >= 0 {
-		return fmt.Sprintf("Free slot on %s. Its working copy is on %s, but %s", node, last, b.list[j].Refused)
+	if j := slices.IndexFunc(list, func(c Candidate) bool { return c.Node == last }); j >= 0 {
+		return fmt.Sprintf("Free slot on %s. Its working copy is on %s, but %s", node, last, list[j].Refused)
 	}
 	return "Free slot on " + node
 }
 
-// waits says why a task waits with so many ahead of it, while no slot is free.
-func (b *board) waits(ahead int) string {
-	if len(b.list) == 0 {
+// waits says why a task that sees this list waits with so many ahead of it,
+// while no slot is free for it.
+func (b *board) waits(list []Candidate, ahead int) string {
+	if len(list) == 0 {
 		return "No machine takes tasks. Tasks wait until one joins."
 	}
-	if b.crowd == "" {
-		b.look()
+	used, crowd := b.used, b.crowd
+	if own := &list[0] != &b.list[0]; own || crowd == "" {
+		used, crowd = b.look(list)
+		if !own {
+			b.used, b.crowd = used, crowd
+		}
 	}
 	switch {
-	case b.used == 0:
-		return "No machine takes tasks now. " + b.crowd
+	case used == 0:
+		return "No machine takes tasks now. " + crowd
 	case ahead == 0:
-		return "Next in line: " + b.crowd
+		return "Next in line: " + crowd
 	}
-	return fmt.Sprintf("%d ahead of you: %s", ahead, b.crowd)
+	return fmt.Sprintf("%d ahead of you: %s", ahead, crowd)
 }
 
-// look sums up a pool without a free slot: the slots in use, and the machines
+// look sums up a list without a free slot: the slots in use, and the machines
 // that cannot take a task for other reasons.
-func (b *board) look() {
+func (b *board) look(list []Candidate) (used int, crowd string) {
 	var out []string
-	b.used = 0
-	for i, c := range b.list {
-		if c.Refused == full(0, b.slots[i]) {
-			b.used += b.slots[i]
+	for i, c := range list {
+		if slots := b.machines[i].Slots; c.Refused == full(0, slots) {
+			used += slots
 		} else {
 			out = append(out, c.Node+": "+c.Refused)
 		}
@@ -198,18 +271,18 @@ func (b *board) look() {
 		out = append(out[:3], fmt.Sprintf("and %d more", n-3))
 	}
 	left := strings.Join(out, "; ")
-	switch {
-	case b.used == 0:
-		b.crowd = left
-		return
-	case b.used == 1:
-		b.crowd = "the only slot is in use"
+	switch used {
+	case 0:
+		return 0, left
+	case 1:
+		crowd = "the only slot is in use"
 	default:
-		b.crowd = fmt.Sprintf("all %d slots are in use", b.used)
+		crowd = fmt.Sprintf("all %d slots are in use", used)
 	}
 	if left != "" {
-		b.crowd += " (" + left + ")"
+		crowd += " (" + left + ")"
 	}
+	return used, crowd
 }
 
 // Expiry is a lease to end, and why.

@@ -70,14 +70,14 @@ func TestScheduleReasons(t *testing.T) {
 		wait   []Waiting
 		want   []string // slot: reason
 	}{
-		{"the working copy first", mesh, silent, []Waiting{{"t1", "b"}, {"t2", "b"}, {"t3", "b"}, {"t4", "b"}}, []string{
+		{"the working copy first", mesh, silent, []Waiting{{Task: "t1", Last: "b"}, {Task: "t2", Last: "b"}, {Task: "t3", Last: "b"}, {Task: "t4", Last: "b"}}, []string{
 			"b/1: Free slot on b: its working copy is there",
 			"b/2: Free slot on b: its working copy is there",
 			"c/1: Free slot on c. Its working copy is on b, but all its 2 slots are in use",
 			": Next in line: all 4 slots are in use (d: it is draining; e: Docker does not answer there; f: it has 300 MiB of disk left, and a task needs 1024; and 2 more)",
 		}},
-		{"not on a silent node", mesh, silent, []Waiting{{"t1", "g"}}, []string{"c/1: Free slot on c. Its working copy is on g, but it has not been heard from"}},
-		{"the last node left the mesh", mesh, silent, []Waiting{{"t1", "z"}}, []string{"c/1: Free slot on c"}},
+		{"not on a silent node", mesh, silent, []Waiting{{Task: "t1", Last: "g"}}, []string{"c/1: Free slot on c. Its working copy is on g, but it has not been heard from"}},
+		{"the last node left the mesh", mesh, silent, []Waiting{{Task: "t1", Last: "z"}}, []string{"c/1: Free slot on c"}},
 		{"nobody yet", Pool{}, nil, waiting("t1"), []string{": No machine takes tasks. Tasks wait until one joins."}},
 		{"nobody can", Pool{Machines: []Machine{{Node: "a", State: Draining, Slots: 1}, ready("b", 1)}}, []string{"b"}, waiting("t1", "t2"), []string{
 			": No machine takes tasks now. a: it is draining; b: it has not been heard from",

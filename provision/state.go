@@ -32,7 +32,7 @@ func (s *State) Apply(index uint64, at time.Time, data []byte) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.pool.Index = index
+	s.pool.Index, s.pool.At = index, at.UTC()
 	if _, known := s.outcomes.byID[c.ID]; !known {
 		err := (&applier{Pool: &s.pool, index: index, now: at.UTC()}).apply(c)
 		if c.ID != "" {
@@ -58,7 +58,7 @@ func (s *State) Pool() (Pool, <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.view == nil {
-		p := s.pool
+		p := s.pool // what is not cloned here, Apply replaces and never changes
 		p.Nodes = slices.Clone(p.Nodes)
 		p.Invites = slices.Clone(p.Invites)
 		p.Machines = slices.Clone(p.Machines)
