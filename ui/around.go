@@ -20,6 +20,7 @@ type around struct {
 	Mesh  api.MeshInfo
 	Nodes []api.Node
 	hint  string // for the script of pages: where they can go on
+	top   piece  // the notes, as streams carry them
 }
 
 const (
@@ -58,8 +59,11 @@ func (s *Server) around(ctx context.Context) around {
 	} else {
 		s.lookout.seen = around{Mesh: m, Nodes: nodes}
 		s.lookout.seen.hint, err = hintOf(s.lookout.seen, string(s.Node))
+		if err == nil {
+			s.lookout.seen.top, err = newPiece(ctx, "mesh", notesView(s.lookout.seen.notes()))
+		}
 		if err != nil {
-			s.Logger.Error("writing where pages go on", "err", err)
+			s.Logger.Error("writing what streams tell of the mesh", "err", err)
 		}
 	}
 	s.lookout.at = time.Now()

@@ -30,11 +30,12 @@ type several struct {
 	urls  []string
 	http  []*httptest.Server
 	hangs []atomic.Bool // a node that does not answer, as one whose power is gone
+	mute  []atomic.Bool // one whose streams say nothing
 }
 
 func newSeveral(t *testing.T, names ...string) *several {
 	t.Helper()
-	v := &several{kit: chattest.NewKit(), names: names, hangs: make([]atomic.Bool, len(names))}
+	v := &several{kit: chattest.NewKit(), names: names, hangs: make([]atomic.Bool, len(names)), mute: make([]atomic.Bool, len(names))}
 	var mesh []*fakeMesh
 	for i, name := range names {
 		m := newFakeMesh()
@@ -47,7 +48,11 @@ func newSeveral(t *testing.T, names ...string) *several {
 		})
 		s.kit, s.beatEvery = v.kit, 250*time.Millisecond
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			s.ServeHTTP(hanging{w, r.Context(), &v.hangs[i]}, r)
+			w = hanging{w, r.Context(), &v.hangs[i]}
+			if strings.HasSuffix(r.URL.Path, "/events") {
+				w = hanging{w, r.Context(), &v.mute[i]}
+			}
+			s.ServeHTTP(w, r)
 		}))
 		t.Cleanup(func() { v.kill(i); server.CloseClientConnections(); server.Close() })
 		v.sites, v.http, mesh = append(v.sites, s), append(v.http, server), append(mesh, m)
@@ -66,6 +71,7 @@ func newSeveral(t *testing.T, names ...string) *several {
 // kill ends a node at once: its port is closed, its connections are cut.
 func (v *several) kill(i int) {
 	v.hangs[i].Store(false)
+	v.mute[i].Store(false)
 	v.sites[i].Close()
 	_ = v.http[i].Config.Close()
 }
@@ -157,6 +163,33 @@ func TestAPageLeavesANodeThatDoesNotAnswer(t *testing.T) {
 	run(t, ctx, chromedp.Navigate(v.urls[0]+"/projects/new"), chromedp.SendKeys("[name=repo]", "https://a.example/x.git"))
 	v.kill(0)
 	wait(t, ctx, `location.hostname === "core-2.test" && document.querySelector("[name=repo]").value === "https://a.example/x.git"`)
+}
+
+// A node that answers is not left, whatever became of its stream, and one that
+// is silent is not left for nodes that are silent, too: it is the reader's own
+// network then.
+func TestAPageStaysWhereNobodyIsBetter(t *testing.T) {
+	ctx := browser(t, append(deadNode, "net::ERR_ABORTED")...)
+	v := newSeveral(t, "core-1", "core-2")
+	task := v.sites[0].working(t, "Fix it")
+	run(t, ctx, chromedp.Navigate(v.urls[0]+"/t/"+string(task.ID)))
+	wait(t, ctx, `document.body.dataset.others !== ""`)
+	script(t, ctx, `window.here = 1; window.asked = []; window.ask = window.fetch; window.fetch = (url, ...more) => { asked.push(String(url)); return ask(url, ...more); }; 0`)
+
+	v.mute[0].Store(true)
+	wait(t, ctx, `asked.filter((url) => url.startsWith("/api")).length > 2`)
+	v.mute[0].Store(false)
+	v.talk(t, task.ID, "b1", "By another stream")
+	wait(t, ctx, `document.getElementById("m-b1") !== null && window.here === 1`)
+
+	v.hangs[1].Store(true)
+	v.hangs[0].Store(true)
+	script(t, ctx, `asked = []; 0`)
+	wait(t, ctx, `asked.filter((url) => url.startsWith("/api")).length > 1 && asked.some((url) => url.includes("core-2.test")) && document.getElementById("link").textContent.startsWith("Reconnecting to core-1")`)
+	v.talk(t, task.ID, "b2", "After a while")
+	v.hangs[0].Store(false)
+	wait(t, ctx, `document.getElementById("m-b2") !== null && window.here === 1`)
+	v.hangs[1].Store(false)
 }
 
 func TestALinkMovesNothing(t *testing.T) {

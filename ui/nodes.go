@@ -249,17 +249,18 @@ func (s *Server) nodeEvents(w http.ResponseWriter, r *http.Request) error {
 // time for a beat has come.
 func (e *events) look(ctx context.Context, at func() ([]string, error)) error {
 	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Until(e.saw.Add(nodesEvery))):
+		}
+		e.saw = time.Now()
 		lines, err := at()
 		if err != nil {
 			return err
 		}
 		if err := e.patch(e.after, lines...); err != nil {
 			return err
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(nodesEvery):
 		}
 	}
 }

@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	beatEvery  = 2 * time.Second  // a page that hears nothing for much longer looks for another node
+	beatEvery  = time.Second      // a page that hears nothing for much longer looks for another node
 	writeLimit = 10 * time.Second // a reader slower than this reconnects
 	batchItems = 200
 )
@@ -32,6 +32,7 @@ type events struct {
 	wrote time.Time
 	hint  string // where to go on, as it was last told
 	asked time.Time
+	saw   time.Time // the last look of a page of nodes
 }
 
 // openEvents answers the headers. The cursor is Last-Event-ID, else ?after.
@@ -126,7 +127,7 @@ func (s *Server) follow(w http.ResponseWriter, r *http.Request, step func(contex
 		return err
 	}
 	defer cancel()
-	if err := e.write("retry: 1000\nevent: hello\ndata: " + s.Version + "\n\n"); err != nil {
+	if err := e.write("retry: 500\nevent: hello\ndata: " + s.Version + "\n\n"); err != nil {
 		return nil //nolint:nilerr // the reader is gone, nobody is left to tell
 	}
 	for err == nil {
@@ -138,11 +139,11 @@ func (s *Server) follow(w http.ResponseWriter, r *http.Request, step func(contex
 	return nil
 }
 
-// steps runs steps for the time between two beats.
+// steps runs steps until the next beat is due.
 func (s *Server) steps(ctx context.Context, e *events, step func(context.Context, *events) error) error {
-	wait, stop := context.WithTimeout(ctx, s.beatEvery)
+	wait, stop := context.WithDeadline(ctx, e.wrote.Add(s.beatEvery))
 	defer stop()
-	for wait.Err() == nil {
+	for {
 		err := step(wait, e)
 		switch {
 		case ctx.Err() != nil:
@@ -150,40 +151,34 @@ func (s *Server) steps(ctx context.Context, e *events, step func(context.Context
 		case err == nil || errors.Is(err, context.DeadlineExceeded):
 			err = s.beat(ctx, e)
 		}
-		if err != nil {
+		if err != nil || wait.Err() != nil {
 			return err
 		}
 	}
-	if ctx.Err() != nil {
-		return errGone
-	}
-	return nil
 }
 
 // beat tells the browser that the node lives, unless it just heard something,
 // and where it can go on when it does not: once per look at the mesh at most.
 func (s *Server) beat(ctx context.Context, e *events) error {
-	if now := time.Now(); s.Mesh != nil && now.Sub(e.asked) >= aroundFor {
-		e.asked = now
-		a := s.around(ctx)
-		if a.hint != e.hint {
-			e.hint = a.hint
-			if err := e.write("event: nodes\ndata: " + a.hint + "\n\n"); err != nil {
-				return err
-			}
-		}
-		p, err := newPiece(ctx, "mesh", notesView(a.notes()))
-		if err != nil {
+	if time.Since(e.wrote) >= s.beatEvery {
+		if err := e.write("event: beat\ndata: 1\n\n"); err != nil {
 			return err
 		}
-		if lines := e.fresh(p); len(lines) > 0 {
-			if err := e.write("event: patch\n", lines[0], "\n"); err != nil { // without an id: the cursor stays
-				return err
-			}
-		}
 	}
-	if time.Since(e.wrote) < s.beatEvery {
+	now := time.Now()
+	if s.Mesh == nil || now.Sub(e.asked) < aroundFor {
 		return nil
 	}
-	return e.write("event: beat\ndata: 1\n\n")
+	e.asked = now
+	a := s.around(ctx)
+	if a.hint != e.hint {
+		e.hint = a.hint
+		if err := e.write("event: nodes\ndata: " + a.hint + "\n\n"); err != nil {
+			return err
+		}
+	}
+	if lines := e.fresh(a.top); len(lines) > 0 {
+		return e.write("event: patch\n", lines[0], "\n") // without an id: the cursor stays
+	}
+	return nil
 }

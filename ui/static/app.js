@@ -317,7 +317,9 @@ for (const group of $$("details.group")) {
 // --- the connection ---
 
 const about = document.body.dataset;
-const QUIET = Number(about.beat) * 2.4; // ms; a stream that lives says something more often
+const QUIET = Number(about.beat) * 1.5 + 200; // ms; a stream that lives says something more often
+const ASKED = Number(about.beat) * 5; // ms; a page without a stream asks so often
+const PATIENCE = 1000; // ms; a node that lives answers sooner
 const HIDDEN = 4; // newer pages that a hidden one gives its connection up for: a browser has six for a node
 let source = null, cursor = 0, lastAt = Date.now(), heardAt = Date.now(), brokenAt = 0, tries = 0, resting = false;
 
@@ -384,8 +386,16 @@ function rest() {
 setInterval(() => {
   tick();
   if (brokenAt && Date.now() - brokenAt >= 3000) line("Reconnecting to " + about.node + "… last item " + new Date(lastAt).toLocaleTimeString([], { hour12: false }));
-  if (!resting && (brokenAt || (!document.hidden && Date.now() - heardAt > QUIET))) check();
+  if (!resting && brokenAt) check();
 }, 1000);
+
+// mind checks as soon as this node has been silent for too long.
+function mind() {
+  const left = heardAt + (source ? QUIET : ASKED) - Date.now();
+  if (left <= 0 && !resting && !document.hidden) check();
+  setTimeout(mind, left > 0 ? left : document.hidden ? 1000 : 250);
+}
+setTimeout(mind, QUIET);
 
 // Mobile data: a hidden page rests, and catches up by its cursor. Elsewhere it
 // rests when the connections are needed by pages that were looked at since.
@@ -423,49 +433,66 @@ function around({ node, others: list }) {
 // answers asks a node how far its log is; -1: it does not answer. A page that
 // was opened by another name than the node's own may not read the answer, but
 // it learns that there is one.
-async function answers(base, mode = "cors") {
-  const stop = new AbortController(), timer = setTimeout(() => stop.abort(), 1500);
+async function answers(base, ms, mode = "cors") {
+  const stop = new AbortController(), timer = setTimeout(() => stop.abort(), ms);
   try {
     const answer = await fetch(base + "/api/v1/version", { mode, cache: "no-store", credentials: base ? "omit" : "same-origin", signal: stop.signal });
     if (answer.type === "opaque") return 0;
     if (!answer.ok) return !base && answer.status < 500 ? 0 : -1;
     return (await answer.json()).index || 0;
   } catch {
-    return base && mode === "cors" && !stop.signal.aborted ? answers(base, "no-cors") : -1;
+    return base && mode === "cors" && !stop.signal.aborted ? answers(base, ms, "no-cors") : -1;
   } finally { clearTimeout(timer); }
 }
 
-// living are the nodes of a list that answer: the first, and who is not much slower.
-async function living(urls) {
-  const found = [];
-  let done = false;
-  const ask = async (url) => { const index = await answers(url); if (index >= 0) found.push({ url, index }); };
-  const all = Promise.all(urls.map(ask)).then(() => { done = true; });
-  const early = async () => { while (!done && !found.length) await pause(50); await pause(150); };
-  await Promise.race([all, early()]);
-  return [...found];
+// lives asks this node. One that refuses may be between two lives, so it is
+// asked once more; one that says nothing is dead when the time is over.
+async function lives() {
+  const end = Date.now() + PATIENCE;
+  if (await answers("", PATIENCE) >= 0) return true;
+  await pause(Math.min(150, end - Date.now()));
+  return Date.now() < end && await answers("", end - Date.now()) >= 0;
 }
 
-// check looks whether this node lives, twice, and goes where one does.
+// living are the nodes that answer, as far as they have by the time that this
+// one is found dead, or the first to answer after that, and who is not much slower.
+async function living(dead) {
+  const found = [];
+  let first = null;
+  const one = new Promise((ok) => { first = ok; });
+  const ask = async (url) => {
+    const index = await answers(url, 2000);
+    if (index >= 0) { found.push({ url, index }); first(); }
+  };
+  const all = Promise.all(reachable.map(ask));
+  if (!await dead) return [];
+  await Promise.race([all, one.then(() => pause(100))]);
+  return found;
+}
+
+// check looks whether this node lives, and goes where one does. The others are
+// asked meanwhile, unless this one answers at once.
 async function check() {
-  if (looking || moving || stays) return;
+  if (looking || moving) return;
+  if (stays) { if (source && Date.now() - heardAt > QUIET) connect(); return; }
   looking = true;
   try {
-    for (let n = 0; n < 2; n++) {
-      if (n) await pause(300);
-      if (await answers("") >= 0) {
-        const silent = Date.now() - heardAt > QUIET;
-        if (silent && source) connect(); else if (!source) heardAt = Date.now();
-        return;
-      }
+    const alive = lives();
+    if (await Promise.race([alive, pause(brokenAt ? 0 : 250)]) !== true) {
+      const found = await living(alive.then((yes) => !yes));
+      if (!await alive) { leave(found); return; }
     }
-    brokenAt ||= Date.now();
-    let found = await living(others);
-    if (!found.length) found = await living(reachable.filter((url) => !others.includes(url))); // they may be back
-    // One that has what the reader has seen, and not the same for all readers.
-    const good = found.filter(({ index }) => index >= Number(cursor)), most = found.sort((a, b) => b.index - a.index)[0];
-    if (most) move((good[Math.floor(Math.random() * good.length)] || most).url);
+    if (source && Date.now() - heardAt > QUIET) connect();
+    if (!source) { heardAt = Date.now(); if (brokenAt) line(""); brokenAt = 0; }
   } finally { looking = false; }
+}
+
+// leave goes on at one that has what the reader has seen, and not at the same
+// for all readers.
+function leave(found) {
+  brokenAt ||= Date.now();
+  const good = found.filter(({ index }) => index >= Number(cursor)), most = found.toSorted((a, b) => b.index - a.index)[0];
+  if (most) move((good[Math.floor(Math.random() * good.length)] || most).url);
 }
 
 const fieldsOf = "input:not([type=hidden], [type=password], [type=search]), textarea, select";
