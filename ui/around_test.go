@@ -17,7 +17,8 @@ type fakeMesh struct {
 	mu      sync.Mutex
 	around  around
 	asked   int
-	asleep  bool // nodes do not tell about themselves
+	asleep  bool          // nodes do not tell about themselves
+	slow    time.Duration // that they take not to
 	did     []string
 	invited map[string]api.Invitation
 	roles   map[chat.Person]string
@@ -68,6 +69,10 @@ func (m *fakeMesh) Node(ctx context.Context, name string) (api.NodeDetail, error
 		return api.NodeDetail{}, fmt.Errorf("%w: there is no node %q", chat.ErrNotFound, name)
 	}
 	if m.asleep {
+		select {
+		case <-time.After(m.slow):
+		case <-ctx.Done():
+		}
 		return api.NodeDetail{}, errors.New("dial: no route to host")
 	}
 	d := sampleDetail(sampleMesh())

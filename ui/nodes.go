@@ -199,70 +199,56 @@ func (l *lookout) forget() {
 	l.at = time.Time{}
 }
 
-const nodesEvery = 2 * time.Second // between two looks of an open page of nodes
-
 // nodesEvents streams the cards of the nodes that changed.
 func (s *Server) nodesEvents(w http.ResponseWriter, r *http.Request) error {
 	owner, names := callerOf(r).may(Owner), ""
-	return s.follow(w, r, func(ctx context.Context, e *events) error {
-		return e.look(ctx, func() ([]string, error) {
-			v := s.nodesView(s.around(ctx), owner)
-			out, err := e.render(ctx, region{"nodes-sum", nodesSummary(v)}, region{"advice", adviceView(v.Advice)})
-			if err != nil {
-				return nil, err
-			}
-			var cards []region
-			all := ""
-			for _, n := range v.Nodes {
-				cards, all = append(cards, region{n.DOM, nodeCardView(n)}), all+n.Name+" "
-			}
-			changed, err := e.render(ctx, cards...)
-			if err == nil && all != names { // a node came or went: the whole list
-				names = all
-				changed, err = e.render(ctx, region{"nodes", nodeList(v)})
-			}
-			return append(out, changed...), err
-		})
-	})
+	l := looks[around]{life: r.Context(), see: func(ctx context.Context) (around, error) { return s.around(ctx), nil }}
+	l.show = func(ctx context.Context, e *events, a around) ([]string, error) {
+		v := s.nodesView(a, owner)
+		out, err := e.render(ctx, region{"nodes-sum", nodesSummary(v)}, region{"advice", adviceView(v.Advice)})
+		if err != nil {
+			return nil, err
+		}
+		var cards []region
+		all := ""
+		for _, n := range v.Nodes {
+			cards, all = append(cards, region{n.DOM, nodeCardView(n)}), all+n.Name+" "
+		}
+		changed, err := e.render(ctx, cards...)
+		if err == nil && all != names { // a node came or went: the whole list
+			names = all
+			changed, err = e.render(ctx, region{"nodes", nodeList(v)})
+		}
+		return append(out, changed...), err
+	}
+	return s.follow(w, r, l.step)
 }
 
 // nodeEvents streams one node's page.
 func (s *Server) nodeEvents(w http.ResponseWriter, r *http.Request) error {
 	name, may := r.PathValue("node"), callerOf(r).may(Owner) && s.NodeKeeper != nil
-	if _, _, err := s.findNode(r.Context(), name); err != nil {
-		return fmt.Errorf("reading node: %w", err)
-	}
-	return s.follow(w, r, func(ctx context.Context, e *events) error {
-		return e.look(ctx, func() ([]string, error) {
-			d, asleep, err := s.findNode(ctx, name)
-			if err != nil {
-				return nil, err
-			}
-			v := s.nodeDetail(d, s.around(ctx))
-			v.Asleep, v.Node.CanChange = asleep, may
-			return e.render(ctx, region{"node", nodeBody(v)})
-		})
-	})
-}
-
-// look sends what a look finds, again and again until it finds something or the
-// time for a beat has come.
-func (e *events) look(ctx context.Context, at func() ([]string, error)) error {
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(time.Until(e.saw.Add(nodesEvery))):
-		}
-		e.saw = time.Now()
-		lines, err := at()
-		if err != nil {
-			return err
-		}
-		if err := e.patch(e.after, lines...); err != nil {
-			return err
+	known := slices.ContainsFunc(s.around(r.Context()).Nodes, func(n api.Node) bool { return n.Name == name })
+	if !known { // one that is known is not asked yet: it may be dead, and the page waits
+		if _, _, err := s.findNode(r.Context(), name); err != nil {
+			return fmt.Errorf("reading node: %w", err)
 		}
 	}
+	type found struct {
+		node   api.NodeDetail
+		asleep string
+		around around
+	}
+	l := looks[found]{life: r.Context(), see: func(ctx context.Context) (f found, err error) {
+		f.node, f.asleep, err = s.findNode(ctx, name)
+		f.around = s.around(ctx)
+		return f, err
+	}}
+	l.show = func(ctx context.Context, e *events, f found) ([]string, error) {
+		v := s.nodeDetail(f.node, f.around)
+		v.Asleep, v.Node.CanChange = f.asleep, may
+		return e.render(ctx, region{"node", nodeBody(v)})
+	}
+	return s.follow(w, r, l.step)
 }
 
 // region is a part of a page with an id of its own.

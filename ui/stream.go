@@ -32,7 +32,6 @@ type events struct {
 	wrote time.Time
 	hint  string // where to go on, as it was last told
 	asked time.Time
-	saw   time.Time // the last look of a page of nodes
 }
 
 // openEvents answers the headers. The cursor is Last-Event-ID, else ?after.
