@@ -80,11 +80,13 @@ func (c *Client) With(codes Codes) *Client { return &Client{http: c.http, codes:
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
 // NewHTTPClient returns an HTTP client whose hosts are nodes: see CallURL. It
-// follows no redirects and uses no proxy.
+// follows no redirects and uses no proxy. A node that has answered before and
+// is dead now is not waited for longer than a few seconds, however long an
+// answer may take.
 func NewHTTPClient(dial func(ctx context.Context, addr string, s Service) (net.Conn, error)) *http.Client {
 	return &http.Client{
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		Transport: &http.Transport{
+		Transport: newVigil(&http.Transport{
 			DialContext: func(ctx context.Context, _, host string) (net.Conn, error) {
 				name, _, err := net.SplitHostPort(host)
 				if err != nil {
@@ -104,7 +106,7 @@ func NewHTTPClient(dial func(ctx context.Context, addr string, s Service) (net.C
 			IdleConnTimeout:        time.Minute,
 			MaxResponseHeaderBytes: 64 << 10,
 			DisableCompression:     true,
-		},
+		}),
 	}
 }
 

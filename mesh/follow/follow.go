@@ -37,7 +37,7 @@ type Config struct {
 	// Transport reaches the nodes. Nil: this computer's network.
 	Transport *http.Transport
 	// Pace is how often the node is asked whether it is alive, and how long it has
-	// to answer. 0: 2 s.
+	// to answer. 0: 1 s.
 	Pace   time.Duration
 	Logger *slog.Logger // nil: none
 }

@@ -50,7 +50,7 @@ type nodes struct {
 }
 
 func newNodes(c Config, logger *slog.Logger) (*nodes, error) {
-	n := &nodes{stay: c.Stay, pace: cmp.Or(c.Pace, 2*time.Second), transport: marking(c.Transport), logger: logger, first: len(c.Nodes)}
+	n := &nodes{stay: c.Stay, pace: cmp.Or(c.Pace, time.Second), transport: marking(c.Transport), logger: logger, first: len(c.Nodes)}
 	for _, s := range c.Nodes {
 		base, err := parseBase(s)
 		if err != nil {
