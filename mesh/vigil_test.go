@@ -188,9 +188,9 @@ func TestThePatienceOfVigil(t *testing.T) {
 			t.Errorf("a node whose first way took long = %q, %v", got, err)
 		}
 
-		for _, at := range []time.Duration{0, 20 * time.Second} {
+		for _, at := range []time.Duration{0, 20500 * time.Millisecond} {
 			time.AfterFunc(at+1100*time.Millisecond, func() { p.cut(true) })
-			time.AfterFunc(at+3400*time.Millisecond, func() { p.cut(false) })
+			time.AfterFunc(at+3300*time.Millisecond, func() { p.cut(false) })
 		}
 		if got, err := fetch(t.Context(), client, "/slow"); got != "at last" || err != nil {
 			t.Errorf("a node that was away for two seconds, twice = %q, %v", got, err)
