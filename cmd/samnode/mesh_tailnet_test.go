@@ -176,20 +176,24 @@ func TestTailnetMesh(t *testing.T) {
 	watched.proxy = proxyFor(t, ana)
 	p := newTab(t, watched)
 	p.expect(`ERR_|Failed to load|EventSource|net::`)
+	took := &parts{t: t}
+	took.follow(p)
 	p.do(chromedp.Navigate(watched.page + "/t/" + string(v.ID)))
 	p.wait(`document.body.innerText.includes("line 10.")`)
 	p.shot("mesh-watched")
+	took.start()
 	watched.kill()
-	began := time.Now()
 	var second taskView
 	if code, text := as(t, ana, posted, "POST", "tasks", map[string]string{"project": "app", "text": sh("echo second > second.txt")}, &second); code >= 300 {
 		t.Errorf("posting after the leader's death gets %d: %s", code, text)
 	}
-	t.Logf("accepted again %s after kill -9 of the leader", time.Since(began).Round(time.Millisecond))
+	took.add(time.Now(), "a person", "has a task accepted at %s", name(posted))
+	t.Logf("accepted again %s after kill -9 of the leader", took.since())
 	p.wait(fmt.Sprintf("location.host !== %q", strings.TrimPrefix(watched.page, "http://")))
-	t.Logf("the page went on at another node %s after the kill", time.Since(began).Round(time.Millisecond))
+	t.Logf("the page went on at another node %s after the kill", took.since())
 	p.shot("mesh-moved")
 	p.wait(`document.body.textContent.includes("line 120.")`) // the card folds when it is done
+	took.report(posted, runs)
 	v = posted.idle(v.ID)
 	for _, n := range m.alive() {
 		out := strings.Join(toolOutputs(n.items(v.ID)), "\n")
@@ -204,4 +208,57 @@ func TestTailnetMesh(t *testing.T) {
 	}
 	p.wait(`document.body.textContent.split("line 115.\n").length === 2`)
 	posted.idle(second.ID)
+}
+
+// joinTailnet makes a machine of the tailnet a worker.
+func (m *testMesh) joinTailnet(at *testNode, args ...string) *testNode {
+	m.t.Helper()
+	name := "w" + filepath.Base(at.state)[1:]
+	w := m.place(name, args...)
+	v := must[api.Invitation](at, "node", "invite")
+	m.setUpNode(w, []string{"join", v.Token, "--state", w.state, "--name", name, "--auth-key", "tskey-auth-test", "--setup-only"})
+	m.up(w)
+	return w
+}
+
+// TestTailnetWorker: the core node that a worker talks to dies, and on a tailnet
+// does not even end its connections. The worker goes on with another one: it
+// keeps its lease, and every line is there exactly once.
+func TestTailnetWorker(t *testing.T) {
+	needDocker(t)
+	control := meshtest.ControlWith(t, meshtest.ControlConfig{NodePrefix: "samnode"})
+	m := newTailnetMesh(t, control, "--slots", "1", "--lease", "10s")
+	at := m.nodes[0]
+	w := m.joinTailnet(at, "--slots", "1", "--lease", "10s")
+	name := filepath.Base(w.state)
+	m.awaitNode(at, name, "as a worker", func(x api.Node) bool { return x.Online && x.Slots == 1 && !x.Core })
+	repo := localRepo(t, nil)
+	must[chat.Project](at, "project", "add", "app", "--repo", repo, "--mode", "everything")
+	for _, n := range m.others(w) {
+		must[map[string]string](at, "node", "drain", filepath.Base(n.state))
+	}
+	v := must[taskView](at, "task", "run", "--project", "app", lines(150))
+	at.until(v.ID, "printing", func(v taskView) bool {
+		return strings.Contains(fmt.Sprint(toolOutputs(at.items(v.ID))), "line 5.")
+	})
+	id, err := readIdentity(w.state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	talks := m.named(id.Cores[0].Node)
+	watch := m.others(talks, w)[0]
+	took := &parts{t: t}
+	took.start()
+	talks.kill()
+	printed := func() int { return strings.Count(strings.Join(toolOutputs(watch.items(v.ID)), "\n"), "line ") }
+	before := printed()
+	for printed() < before+10 && took.since() < time.Minute {
+		time.Sleep(20 * time.Millisecond)
+	}
+	t.Logf("the worker's lines go on %s after kill -9 of its core node", took.since())
+	v = watch.idle(v.ID)
+	if string(v.Lease.Node) != name || v.Workspace != 1 || v.Turns != 1 {
+		t.Errorf("the task went to %s, workspace %d, in %d turns", v.Lease.Node, v.Workspace, v.Turns)
+	}
+	watch.checkOnce(v.ID, 150)
 }

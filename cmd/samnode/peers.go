@@ -120,10 +120,13 @@ func (c *cores) call(ctx context.Context, path string, in, out any) error {
 			c.front(p.Node)
 			return nil
 		}
-		if !errors.Is(err, mesh.ErrUnreachable) && !errors.Is(err, mesh.ErrNoAnswer) && !errors.Is(err, errNoLeader) || ctx.Err() != nil {
+		if !errors.Is(err, mesh.ErrUnreachable) && !errors.Is(err, mesh.ErrNoAnswer) && !errors.Is(err, errNoLeader) || errors.Is(ctx.Err(), context.Canceled) {
 			return err
 		}
-		c.back(p.Node)
+		c.back(p.Node) // also when the time is over: the next call is not to wait for the same one
+		if ctx.Err() != nil {
+			return err
+		}
 	}
 	return fmt.Errorf("asking the core nodes: %w: %w", workspace.ErrAway, err)
 }
