@@ -90,7 +90,8 @@ func (s *parts) follow(p *tab) {
 // start is the moment of the death.
 func (s *parts) start() { s.began = time.Now() }
 
-var logged = regexp.MustCompile(`(?m)^time=(\S+) .*msg=("[^"]*(?:leads the mesh|election)[^"]*"|"?election won"?)(.*)$`)
+// logged are the lines of a node's log that tell of elections.
+var logged = regexp.MustCompile(`(?m)^time=(\S+) .*msg="([^"]*(?:leads the mesh|election)[^"]*)"(.*)$`)
 
 // since is the time after the death, up to now.
 func (s *parts) since() time.Duration { return time.Since(s.began).Round(time.Millisecond) }
@@ -103,7 +104,7 @@ func (s *parts) report(nodes ...*testNode) {
 		for _, m := range logged.FindAllStringSubmatch(n.log.String(), -1) {
 			if at, err := time.Parse(time.RFC3339Nano, m[1]); err == nil {
 				_, leader, _ := strings.Cut(m[3], " leader=")
-				s.add(at, filepath.Base(n.state), "%s", strings.Trim(m[2], `"`)+" "+leader)
+				s.add(at, filepath.Base(n.state), "%s", strings.TrimSpace(m[2]+" "+leader))
 			}
 		}
 	}
@@ -117,7 +118,7 @@ func (s *parts) report(nodes ...*testNode) {
 			before[p.who] = p
 			continue
 		}
-		if key := p.who + p.what; !told[key] || !strings.Contains(p.what, " hears ") && !strings.HasPrefix(p.what, "hears ") {
+		if key := p.who + p.what; !told[key] || !strings.HasPrefix(p.what, "hears ") {
 			told[key] = true
 			lines = append(lines, fmt.Sprintf("%+7.3f s  %s %s", p.at.Sub(s.began).Seconds(), p.who, p.what))
 		}
