@@ -191,6 +191,9 @@ func randomPurchase(r *rand.Rand, i uint64, p Pool) Command {
 	m := list[r.IntN(len(list))]
 	token := m.Bought.Token - uint64(r.IntN(8)/7)
 	s := server(fmt.Sprint("srv-", m.Node), []string{"cx33", "cpx22"}[r.IntN(2)], "fsn1", t0.Add(time.Duration(i)*time.Second))
+	if c, ok := nextStep(r, i, m); ok && r.IntN(2) == 0 {
+		return c
+	}
 	switch r.IntN(16) {
 	case 0, 1, 2:
 		return try(m.Node, token, "cx33", []string{"fsn1", "nbg1"}[r.IntN(2)])
@@ -217,6 +220,25 @@ func randomPurchase(r *rand.Rand, i uint64, p Pool) Command {
 		return [...]Command{{Keep: &Keep{Machine: m.Node, Until: t0}}, {Label: &Label{Machine: m.Node, Labels: []string{"gpu"}}}, {Note: &Note{Op: m.Bought.Op, Text: "x"}}, {Swept: &Swept{Sweep: Sweep{Seen: 3}}}}[r.IntN(4)]
 	}
 	return grant(fmt.Sprint("t", r.IntN(6)), m.Node, SlotName(m.Node, 1+r.IntN(2)))
+}
+
+// nextStep is what is to come next for a machine.
+func nextStep(r *rand.Rand, i uint64, m Machine) (Command, bool) {
+	switch m.State {
+	case Wanted:
+		return try(m.Node, m.Bought.Token, "cx33", "fsn1"), true
+	case Creating:
+		return made(m.Node, m.Bought.Token, server("srv-"+m.Node, "cx33", "fsn1", t0)), true
+	case Booting:
+		return [...]Command{joinBought(m.Node, "addr-"+m.Node), start(m.Node, "z", 1, 2), beats(Beat{Node: m.Node, Boot: "z"})}[r.IntN(3)], true
+	case Ready:
+		return grant(fmt.Sprint("t", r.IntN(6)), m.Node, SlotName(m.Node, 1+r.IntN(2))), true
+	case Draining, Failed:
+		return del(m.Node, m.Bought.Token, fmt.Sprint("DEL", i)), true
+	case Deleting:
+		return ended(m.Node, m.Bought.Token), true
+	}
+	return Command{}, false
 }
 
 func randomOp(r *rand.Rand, i uint64) Command {
