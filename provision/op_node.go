@@ -43,7 +43,9 @@ func (a *applier) start(s Start) error {
 	if old, is := a.Machine(s.Node); is {
 		m.State, m.Since, m.Idle, m.Labels, m.Bought = old.State, old.Since, old.Idle, old.Labels, old.Bought
 		if old.IsBought() {
-			m.Slots = old.Slots // what a bought machine is for, the mesh says
+			// What a bought machine is, and for how many tasks, the order says: the
+			// node sees a little less memory than was sold.
+			m.Slots, m.CPUs, m.Mem = old.Slots, old.CPUs, old.Mem
 		}
 	}
 	a.Machines = put(a.Machines, m, machineKey)

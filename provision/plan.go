@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -35,7 +36,7 @@ func Decide(p Pool, waiting []Waiting, silent []string, now time.Time) Plan {
 	for _, w := range waiting {
 		d, waits := b.decide(w)
 		if waits && !m.serve(&d, w) {
-			d.Reason = b.waits(d.Candidates, ahead) + d.Reason
+			d.Reason = strings.TrimSuffix(b.waits(d.Candidates, ahead), ".") + cmp.Or(d.Reason, ".")
 			ahead++
 		}
 		plan.Decisions = append(plan.Decisions, d)

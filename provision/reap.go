@@ -73,7 +73,7 @@ func Reap(p Pool, list []Server, absent map[string]time.Time, now time.Time) ([]
 		}
 		m, is := p.machineOf(s)
 		switch {
-		case !is && now.Sub(s.Created) < Grace:
+		case !is && (s.Created.IsZero() || now.Sub(s.Created) < Grace): // it may be of a moment ago
 		case !is:
 			found = append(found, Finding{Kind: Stray, Server: s, Reason: fmt.Sprintf("No machine of the mesh has server %s (%s), made on %s.", s.ID, s.Name, when(s.Created))})
 		default:
