@@ -47,6 +47,8 @@ var allowed = map[string][]string{
 	"workspace/scriptagent":   {},
 	"workspace/shim":          {},
 
+	"provision/hetzner": {"provision"},
+
 	"workspace/forge/githubtest": {"workspace/git/gittest"},
 	"workspace/git/gittest":      {},
 
@@ -61,6 +63,7 @@ var allowed = map[string][]string{
 var owner = map[string][]string{
 	"github.com/hashicorp/raft":               {"consensus"},
 	"github.com/docker/docker":                {"workspace/docker"},
+	"github.com/hetznercloud/hcloud-go":       {"provision/hetzner"},
 	"github.com/google/go-github":             {"workspace/forge"},
 	"github.com/bradleyfalzon/ghinstallation": {"workspace/forge"},
 	"github.com/a-h/templ":                    {"ui"},
