@@ -47,7 +47,9 @@ var allowed = map[string][]string{
 	"workspace/scriptagent":   {},
 	"workspace/shim":          {},
 
-	"provision/hetzner": {"provision"},
+	"provision/hetzner":                  {"provision"},
+	"provision/hetzner/hetznertest":      {"provision"},
+	"provision/hetzner/hetznertest/fake": {"provision/hetzner/hetznertest"},
 
 	"workspace/forge/githubtest": {"workspace/git/gittest"},
 	"workspace/git/gittest":      {},
