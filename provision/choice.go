@@ -124,7 +124,7 @@ func noChoice(list []Choice) limit {
 	if n := len(list) - 1; n > 0 {
 		text += fmt.Sprintf("; and %d more", n)
 	}
-	return limit{text + ".", c.Again}
+	return limit{why: text + ".", until: c.Again}
 }
 
 // limit is why nothing is bought although it could be had, and when that may
@@ -132,6 +132,7 @@ func noChoice(list []Choice) limit {
 type limit struct {
 	why   string
 	until time.Time
+	full  bool // there are as many machines as there may be
 }
 
 // mayBuy says what keeps the pool from one more machine at that price, or
@@ -144,14 +145,14 @@ func (p Pool) mayBuy(price Money, now time.Time, more int, spend Money) limit {
 	case policy.Stopped:
 		return limit{why: "Buying is stopped until somebody lifts that (samnode pool resume)."}
 	case p.Breaker.Open(now):
-		return limit{p.Breaker.String(), p.Breaker.Until}
+		return limit{why: p.Breaker.String(), until: p.Breaker.Until}
 	case policy.Machines == 0:
 		return limit{why: "The settings say that no machines are bought."}
 	case count >= policy.Machines:
-		return limit{why: fmt.Sprintf("%d of at most %d machines are bought: another one may be when one of them is deleted%s.", count, policy.Machines, p.soonest(now)), until: p.leaves(now)}
+		return limit{why: fmt.Sprintf("%d of at most %d machines are bought: another one may be when one of them is deleted%s.", count, policy.Machines, p.soonest(now)), until: p.leaves(now), full: true}
 	case day+price > policy.PerDay:
 		next := nextDay(now)
-		return limit{fmt.Sprintf("Of %s a day %s are spent: buying goes on at %s.", policy.PerDay, day, when(next)), next}
+		return limit{why: fmt.Sprintf("Of %s a day %s are spent: buying goes on at %s.", policy.PerDay, day, when(next)), until: next}
 	case p.Breaker.testing(now) && (more > 0 || p.buying() > 0):
 		return limit{why: "One machine is tried first: " + p.Breaker.Reason}
 	}

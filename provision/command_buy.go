@@ -99,7 +99,7 @@ type Label struct {
 }
 
 // Retire begins to delete a machine: it gets no more leases, and is deleted
-// when it has none. With Idle it is refused to one that has a lease now: "still
+// when it has none. One that is wanted only is not bought then. With Idle it is refused to one that has a lease now: "still
 // idle" and "draining" are one entry.
 type Retire struct {
 	Machine string `json:"machine"`

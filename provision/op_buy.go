@@ -98,7 +98,11 @@ func (a *applier) withdraw(w Withdraw) error {
 	}
 	why := cmp.Or(w.Reason, "It is not needed any more.")
 	a.end(o, OpWithdrawn, why)
-	a.failed(m, why) // an earlier call may have made it
+	if m.Bought.exists() {
+		a.failed(m, why) // an earlier call may have made it
+	} else {
+		a.drop(m)
+	}
 	return nil
 }
 

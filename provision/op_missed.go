@@ -136,11 +136,15 @@ func (a *applier) gone(m Machine, why string) {
 		return
 	}
 	attempts := MaxAttempts
-	if a.Breaker.Reason != "" {
-		attempts = 1
+	if a.Breaker.Trouble == Broken {
+		attempts = 1 // it is the one that shows whether machines come up again
 	}
 	if o.Attempt >= attempts {
-		a.trip(Broken, fmt.Sprintf("A machine did not come up in %d attempts. %s", o.Attempt, why), 0, failPause, failMost)
+		times := "one attempt"
+		if o.Attempt > 1 {
+			times = fmt.Sprintf("%d attempts", o.Attempt)
+		}
+		a.trip(Broken, fmt.Sprintf("A machine did not come up in %s. %s", times, why), 0, failPause, failMost)
 		a.end(o, OpFailed, why)
 		return
 	}

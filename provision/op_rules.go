@@ -37,15 +37,21 @@ func (a *applier) prices(p Prices) error {
 			return err
 		}
 	}
-	list := slices.Clone(p.Offers)
-	slices.SortFunc(list, compareOffers)
-	a.Offers = slices.CompactFunc(list, func(x, y Offer) bool { return compareOffers(x, y) == 0 })
+	a.Offers = SortOffers(p.Offers)
 	return nil
 }
 
+// SortOffers returns the offers as the pool keeps them: by type and location,
+// each once.
+func SortOffers(offers []Offer) []Offer {
+	list := slices.Clone(offers)
+	slices.SortFunc(list, compareOffers)
+	return slices.CompactFunc(list, func(x, y Offer) bool { return compareOffers(x, y) == 0 })
+}
+
 func (a *applier) swept(s Swept) error {
-	if len(s.Sweep.Strays) > maxStrays || len(s.Sweep.Troubles) > maxStrays {
-		return refuse(CodeInvalid, "A sweep names at most %d servers.", maxStrays)
+	if len(s.Sweep.Strays) > MaxStrays || len(s.Sweep.Troubles) > MaxStrays {
+		return refuse(CodeInvalid, "A sweep names at most %d servers.", MaxStrays)
 	}
 	s.Sweep.At = a.now
 	a.Sweep = s.Sweep

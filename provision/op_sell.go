@@ -17,6 +17,8 @@ func (a *applier) retire(r Retire) error {
 		return nil
 	case m.Bought.Delete != "":
 		return refuse(CodeRefused, "Machine %s is being deleted already.", m.Node)
+	case m.State == Wanted && !r.Idle:
+		return a.withdraw(Withdraw{Op: m.Bought.Op, Reason: r.Reason})
 	}
 	if err := a.newDelete(r.Op, r.By); err != nil {
 		return err

@@ -13,6 +13,14 @@ type Plan struct {
 	Decisions []Decision
 	Buys      []Purchase // to be begun now, in order
 	Unneeded  []string   // ops of machines that nobody waits for any more, and that nobody was asked for yet
+	Leave     []Leave    // idle machines that are to make room
+}
+
+// Leave is an idle machine that is not what any waiting task needs, while there
+// are as many machines as there may be.
+type Leave struct {
+	Machine string
+	Reason  string // a sentence
 }
 
 // Purchase is a machine that is to be bought.
@@ -31,18 +39,26 @@ type Purchase struct {
 func Decide(p Pool, waiting []Waiting, silent []string, now time.Time) Plan {
 	b := newBoard(p, silent)
 	m := newMarket(p, now)
-	plan := Plan{Decisions: make([]Decision, 0, len(waiting))}
+	plan := Plan{Decisions: make([]Decision, len(waiting))}
+	var wait []int
+	for i, w := range waiting {
+		var waits bool
+		if plan.Decisions[i], waits = b.decide(w); waits {
+			wait = append(wait, i)
+			m.reserve(w)
+		}
+	}
 	ahead := 0
-	for _, w := range waiting {
-		d, waits := b.decide(w)
-		if waits && !m.serve(&d, w) {
+	for _, i := range wait {
+		d := &plan.Decisions[i]
+		if !m.serve(d, waiting[i]) {
+			m.makeRoom(b, d)
 			d.Reason = strings.TrimSuffix(b.waits(d.Candidates, ahead), ".") + cmp.Or(d.Reason, ".")
 			ahead++
 		}
-		plan.Decisions = append(plan.Decisions, d)
 	}
 	m.ahead(b)
-	plan.Buys, plan.Unneeded = m.buys, m.unneeded()
+	plan.Buys, plan.Unneeded, plan.Leave = m.buys, m.unneeded(), m.leave
 	return plan
 }
 
@@ -54,6 +70,8 @@ type market struct {
 	now    time.Time
 	coming []*coming
 	buys   []Purchase
+	leave  []Leave
+	full   bool             // the last task found as many machines as there may be
 	spend  Money            // by buys
 	known  map[string]limit // by price: why nothing more is bought
 	lists  map[string]shelf // by need
@@ -72,6 +90,7 @@ type coming struct {
 	op      Op
 	bought  int // place in buys, from 1; 0: it is one already
 	left    int // slots that nobody waits for
+	kept    int // of those, for the task that it is bought for
 	owner   string
 	used    bool
 }
@@ -118,12 +137,27 @@ func (m *market) suits(c *coming, w Waiting) bool {
 		(w.Need.Location == "" || w.Need.Location == b.Location)
 }
 
-// find returns the machine that a task is to wait for: of those that are there
-// soonest the one with the fewest slots left.
+// reserve keeps a slot for a task on the machine that is bought for it: others
+// that come sooner to one must not make another purchase of it.
+func (m *market) reserve(w Waiting) {
+	for _, c := range m.coming {
+		if c.op.Task == w.Task && c.left > 0 && m.suits(c, w) {
+			c.kept = 1
+		}
+	}
+}
+
+// find returns the machine that a task is to wait for: the one that is bought
+// for it, else of those that are there soonest the one with the fewest slots
+// left.
 func (m *market) find(w Waiting) *coming {
 	var best *coming
 	for _, c := range m.coming {
-		if c.left == 0 || !m.suits(c, w) {
+		if c.kept > 0 && c.op.Task == w.Task {
+			c.kept = 0
+			return c
+		}
+		if c.left-c.kept <= 0 || !m.suits(c, w) {
 			continue
 		}
 		if best == nil || c.rank() == best.rank() && c.left < best.left {
@@ -137,6 +171,7 @@ func (m *market) find(w Waiting) *coming {
 // false: it only says why there is none.
 func (m *market) serve(d *Decision, w Waiting) bool {
 	c := m.find(w)
+	m.full = false
 	if c == nil {
 		if len(m.p.Offers) == 0 {
 			return false // nothing was ever for sale here
@@ -144,7 +179,7 @@ func (m *market) serve(d *Decision, w Waiting) bool {
 		list := m.list(w.Need)
 		d.Choices = list.choices
 		if l := m.limit(list); l.why != "" {
-			d.Reason, d.Again = ". "+l.why, l.until
+			d.Reason, d.Again, m.full = ". "+l.why, l.until, l.full
 			return false
 		}
 		c = m.buy(w, list.first, fmt.Sprintf("Task %s finds no free slot: %s is the first choice.", w.Task, list.first))
@@ -160,6 +195,31 @@ func (m *market) serve(d *Decision, w Waiting) bool {
 		d.Choices = m.list(c.op.Need).choices
 	}
 	return true
+}
+
+// makeRoom has an idle machine leave when a task waits only because there are
+// as many machines as there may be: one that is too small, or another person's,
+// would be kept for its hour. One leaves at a time.
+func (m *market) makeRoom(b *board, d *Decision) {
+	if !m.full || len(m.leave) > 0 {
+		return
+	}
+	best := -1
+	for i, x := range b.machines {
+		switch {
+		case !x.IsBought():
+		case x.State == Failed || x.State == Deleting || x.Bought.Delete != "":
+			return // there is room soon
+		case x.State != Ready || b.list[i].Free < x.Slots || m.now.Before(x.Bought.Keep):
+		case best < 0 || x.Bought.PaidUntil(m.now).Before(b.machines[best].Bought.PaidUntil(m.now)):
+			best = i
+		}
+	}
+	if best >= 0 {
+		name := b.machines[best].Node
+		m.leave = append(m.leave, Leave{name, fmt.Sprintf("Task %s waits for another kind of machine, and there are as many as there may be.", d.Task)})
+		d.Reason += " Machine " + name + " is idle, and is deleted to make room."
+	}
 }
 
 // list is what can be bought for a need; it is looked up once.

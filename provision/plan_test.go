@@ -69,13 +69,29 @@ func TestDecideTwice(t *testing.T) {
 	s.must(made(m, s.token(m), server("1", "cx33", "fsn1", s.now)))
 	s.must(fail(m, s.token(m)))
 	p = s.decide(tasks...)
-	reasons(t, p, ": Machine samnode-op3 is to be bought", ": Machine samnode-op3", ": Machine samnode-op1 failed: It did not come up. Another one is tried when it is gone")
+	reasons(t, p, ": Machine samnode-op1 failed: It did not come up. Another one is tried when it is gone", ": Machine samnode-op3", ": Machine samnode-op3 is to be bought")
 	if len(p.Buys) != 0 {
 		t.Errorf("after a failure: %+v", p.Buys)
 	}
 	// Nobody waits for the second one any more.
 	if p = s.decide(); len(p.Unneeded) != 1 || p.Unneeded[0] != "OP3" {
 		t.Errorf("without tasks unneeded: %q", p.Unneeded)
+	}
+}
+
+// TestDecideKeepsASlotForWhomItIsBought: a task that comes sooner to the large
+// machine of another one does not make that one buy again.
+func TestDecideKeepsASlotForWhomItIsBought(t *testing.T) {
+	s := newShop(t, nil)
+	list := []Waiting{{Task: "t1"}, {Task: "t2"}, {Task: "t3", Need: Need{CPUs: 3}}}
+	for i, b := range Decide(s.pool(), list, nil, s.now).Buys {
+		s.must(Command{Buy: &Buy{Op: "OP" + string(rune('1'+i)), Task: b.Task, Need: b.Need}})
+	}
+	m := ServerName("OP2", 1) // the large one is made first
+	s.must(try(m, s.token(m), "cx33", "fsn1"))
+	p := Decide(s.pool(), list, nil, s.now)
+	if len(p.Buys) != 0 || len(p.Unneeded) != 0 || p.Decisions[2].Machine != m {
+		t.Errorf("Decide = %+v", p)
 	}
 }
 
@@ -108,6 +124,47 @@ func TestDecideNeeds(t *testing.T) {
 	if got := p.Decisions[6].Reason; !strings.Contains(got, "it has 4 processors, and the task needs 64") {
 		t.Errorf("of a task that is too large: %s", got)
 	}
+}
+
+// TestDecideMakesRoom: a machine that stands idle and is of no use to those who
+// wait does not keep them waiting until its hour ends.
+func TestDecideMakesRoom(t *testing.T) {
+	s := newShop(t, func(p *Policy) { p.Machines = 2 })
+	one, two := s.up("OP1"), s.up("OP2")
+	s.must(Command{Grant: &Grant{Task: "t1", Node: one, Slot: SlotName(one, 1), Owner: "ann"}}, Command{Grant: &Grant{Task: "t2", Node: two, Slot: SlotName(two, 1), Owner: "ann"}})
+	bob := []Waiting{{Task: "t3", Owner: "bob"}, {Task: "t4", Owner: "bob"}}
+	if p := Decide(s.pool(), bob, nil, s.now); len(p.Leave) != 0 {
+		t.Errorf("of machines in use %+v are to leave", p.Leave)
+	}
+	s.end("t1")
+	p := Decide(s.pool(), bob, nil, s.now)
+	if len(p.Leave) != 1 || p.Leave[0].Machine != one || !strings.Contains(p.Decisions[0].Reason, "Machine samnode-op1 is idle, and is deleted to make room.") {
+		t.Errorf("Leave = %+v: %s", p.Leave, p.Decisions[0].Reason)
+	}
+	if p := Decide(s.pool(), append(bob, Waiting{Task: "t5", Owner: "ann"}), nil, s.now); len(p.Leave) != 0 && p.Decisions[2].Node == one {
+		t.Errorf("a machine that is about to be used is to leave: %+v", p)
+	}
+	s.must(retire(one, "DEL", true))
+	if p := Decide(s.pool(), bob, nil, s.now); len(p.Leave) != 0 {
+		t.Errorf("a second one is to leave: %+v", p.Leave)
+	}
+	s.must(del(one, s.token(one), ""))
+	s.must(ended(one, s.token(one)))
+	if p := Decide(s.pool(), bob, nil, s.now); len(p.Buys) != 1 || p.Buys[0].Owner != "bob" {
+		t.Errorf("with room: %+v", p)
+	}
+}
+
+// TestTenTasksAtOnce against caps of three machines: placed, queued, and each
+// told why.
+func TestTenTasksAtOnce(t *testing.T) {
+	s := newShop(t, nil)
+	s.up("OP1")
+	s.boot("OP2")
+	p := s.decide("t0", "t1", "t2", "t3", "t4", "t5", "t6", "t7", "t8", "t9")
+	const buys, full = ": A machine is bought for it: cx33 at fsn1", "all 2 slots are in use (samnode-op2: it is booting). 3 of at most 3 machines are bought"
+	reasons(t, p, "samnode-op1/1: ", "samnode-op1/2: ", ": Machine samnode-op2 boots", ": Machine samnode-op2 boots", buys, buys,
+		": Next in line: "+full, ": 1 ahead of you: "+full, ": 2 ahead of you: "+full, ": 3 ahead of you: "+full)
 }
 
 // TestDecideCaps says which cap is reached, and until when.

@@ -20,7 +20,8 @@ const (
 	SweepLate = 20 * time.Minute
 )
 
-const maxStrays = 50
+// MaxStrays is how many servers, or sentences, a [Sweep] names at most.
+const MaxStrays = 50
 
 // Sweep is what the reaper saw last.
 type Sweep struct {
@@ -56,16 +57,15 @@ func (p Pool) Ours(s Server) bool {
 	return p.Mesh.ID != "" && s.Labels[LabelManagedBy] == ManagedBy && s.Labels[LabelMesh] == p.Mesh.ID && s.Labels[LabelRole] == RoleWorker
 }
 
-// Reap compares the provider's list with the state. Absent says since when
-// each machine has not been listed, by name; what it returns is for the next
-// time. A server is judged by itself: one that makes no sense keeps no other
-// from being found.
+// Reap compares the provider's list with the state. Unlisted says for how long
+// each machine has not been listed, by name, as far as the caller saw that by
+// its own clock; Reap returns which are not in this list. A server is judged by
+// itself: one that makes no sense keeps no other from being found.
 //
 // The state must not be older than the list: then a server that is listed and
 // has no machine is not one that is being bought, for that is in the state
 // first.
-func Reap(p Pool, list []Server, absent map[string]time.Time, now time.Time) ([]Finding, map[string]time.Time) {
-	var found []Finding
+func Reap(p Pool, list []Server, unlisted map[string]time.Duration, now time.Time) (found []Finding, not []string) {
 	listed := make(map[string]bool, len(list))
 	for _, s := range list {
 		if !p.Ours(s) {
@@ -81,19 +81,14 @@ func Reap(p Pool, list []Server, absent map[string]time.Time, now time.Time) ([]
 			found = append(found, p.listed(m, s)...)
 		}
 	}
-	still := make(map[string]time.Time)
 	for _, m := range p.bought() {
 		if !m.Bought.exists() || listed[m.Node] || m.State == Wanted || m.State == Creating {
 			continue
 		}
-		since, known := absent[m.Node]
-		if !known {
-			since = now
-		}
-		still[m.Node] = since
-		found = append(found, missing(m, now.Sub(since))...)
+		not = append(not, m.Node)
+		found = append(found, missing(m, unlisted[m.Node])...)
 	}
-	return found, still
+	return found, not
 }
 
 // machineOf returns the machine that a server is, or is going to be.

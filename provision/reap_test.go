@@ -103,11 +103,22 @@ func TestR7AbsentOnceIsNotGone(t *testing.T) {
 	s.must(fail("samnode-op2", s.token("samnode-op2")))
 	s.must(del("samnode-op2", s.token("samnode-op2"), "DEL"))
 	s.order("OP3") // nobody says anything of one that is being made
-	var absent map[string]time.Time
+	since := map[string]time.Time{}
 	look := func(list ...Server) string {
 		t.Helper()
-		var found []Finding
-		found, absent = Reap(s.pool(), list, absent, s.now)
+		ages := map[string]time.Duration{}
+		for name, from := range since {
+			ages[name] = s.now.Sub(from)
+		}
+		found, not := Reap(s.pool(), list, ages, s.now)
+		before := since
+		since = map[string]time.Time{}
+		for _, name := range not {
+			since[name] = s.now
+			if from, is := before[name]; is {
+				since[name] = from
+			}
+		}
 		return kinds(found)
 	}
 	if got := look(); got != "" {

@@ -31,6 +31,7 @@ var allowed = map[string][]string{
 	"mesh/meshtest/control":   {"mesh/follow", "mesh/meshtest"},
 	"mesh/tailnet":            {"chat", "mesh"},
 	"provision":               {},
+	"provision/keeper":        {"provision"},
 	"ui":                      {"chat", "ui/api"},
 	"ui/api":                  {"chat"},
 	"ui/metrics":              {},
