@@ -66,6 +66,13 @@ type Config struct {
 	// DeadMan is how long this worker may be cut off from the mesh before it
 	// powers its machine off; 0: it never does. It is for bought machines.
 	DeadMan time.Duration
+	// HetznerAPI and KeysAPI replace the addresses of Hetzner's API, and of the
+	// control server's that makes keys for new machines.
+	HetznerAPI, KeysAPI string
+	// BinaryURL is where bought machines fetch this samnode; empty: its release.
+	// ServeBinary is an address on which this node serves it to them instead,
+	// on a network of the provider that is theirs alone.
+	BinaryURL, ServeBinary string
 	// Gallery serves /gallery: every component of the pages in every state.
 	Gallery bool
 	// Recent holds the newest warnings of the log, for the node's page; may be nil.

@@ -25,6 +25,10 @@ func runFlags(f *pflag.FlagSet, cfg *Config) {
 	f.DurationVar(&cfg.LeaseFor, "lease", 0, "how long a lease outlives its node's last sign of life; the same on all nodes (default: 30s)")
 	f.DurationVar(&cfg.BeatEvery, "beat", 0, "how often signs of life go into the log; the same on all nodes (default: 5s)")
 	f.DurationVar(&cfg.Heartbeat, "election", 0, "silence of the log's leader before another is elected (default: 500ms)")
+	f.StringVar(&cfg.HetznerAPI, "hetzner-api", "", "URL of Hetzner's API, for what stands in its place (default: Hetzner's)")
+	f.StringVar(&cfg.KeysAPI, "keys-api", "", "URL of the API that makes keys for bought machines (default: Tailscale's, or headscale's control server)")
+	f.StringVar(&cfg.BinaryURL, "binary-url", "", "where bought machines fetch this very samnode (default: its release)")
+	f.StringVar(&cfg.ServeBinary, "serve-binary", "", "address on which this node serves itself to the machines it buys, such as 10.0.0.2:7072")
 	f.DurationVar(&cfg.DeadMan, "dead-man", 0, "how long a worker may be cut off from the mesh before it powers its machine off (default: never)")
 	f.DurationVar(&cfg.ReplaceAfter, "replace-after", 0, "silence of a voter before a spare takes its place (default: 1m)")
 }

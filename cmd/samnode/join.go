@@ -170,7 +170,7 @@ func (id *identity) complete() error {
 		return err
 	}
 	if id.Hostname == "" {
-		id.Hostname = "samnode-" + id.Node
+		id.Hostname = hostnameOf(id.Node)
 	}
 	if err := checkName(id.Hostname); err != nil {
 		return err
@@ -179,6 +179,9 @@ func (id *identity) complete() error {
 	id.UDPPort = port
 	return err
 }
+
+// hostnameOf is the name on the tailnet of a node that asks for no other.
+func hostnameOf(node string) string { return "samnode-" + node }
 
 // freeUDP picks a port that nobody uses now. The node keeps it: its peers find
 // it there at once after a restart.

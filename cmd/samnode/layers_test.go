@@ -26,11 +26,13 @@ var allowed = map[string][]string{
 	"consensus/chaos":         {"consensus", "provision"},
 	"mesh":                    {"chat"},
 	"mesh/follow":             {"mesh", "mesh/loopback"},
+	"mesh/keys":               {},
 	"mesh/loopback":           {"chat", "mesh"},
 	"mesh/meshtest":           {"mesh", "mesh/tailnet"},
 	"mesh/meshtest/control":   {"mesh/follow", "mesh/meshtest"},
 	"mesh/tailnet":            {"chat", "mesh"},
 	"provision":               {},
+	"provision/cloudinit":     {},
 	"provision/keeper":        {"provision"},
 	"ui":                      {"chat", "ui/api"},
 	"ui/api":                  {"chat"},
@@ -57,7 +59,8 @@ var allowed = map[string][]string{
 
 	"cmd/samnode": {
 		"chat", "chat/remote", "chat/seal", "chat/store", "consensus", "consensus/backup",
-		"mesh", "mesh/follow", "mesh/loopback", "mesh/tailnet", "provision", "ui", "ui/api", "ui/metrics",
+		"mesh", "mesh/follow", "mesh/keys", "mesh/loopback", "mesh/tailnet",
+		"provision", "provision/cloudinit", "provision/hetzner", "provision/keeper", "ui", "ui/api", "ui/metrics",
 		"workspace", "workspace/agents", "workspace/devcontainer", "workspace/docker", "workspace/forge", "workspace/git", "workspace/remote", "workspace/scriptagent", "workspace/shim",
 	},
 }

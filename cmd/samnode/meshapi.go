@@ -270,17 +270,11 @@ func (v meshView) Invite(ctx context.Context, by chat.Author, id string, core bo
 	if err := n.awaitFounding(wait); err != nil {
 		return api.Invitation{}, fmt.Errorf("%w: %w", errNoLeader, err)
 	}
-	inv := invitation{
-		Version: 1, ID: cmp.Or(id, ulid.Make().String()), Secret: hex.EncodeToString(token(20)), Core: core,
-		Expires: time.Now().Add(valid).UTC().Truncate(time.Second),
-		Network: n.id.Network, Control: n.id.Control, DevSecret: n.id.Secret,
-	}
+	inv := n.newInvitation(id, core, time.Now().Add(valid))
 	err := n.poolDo(ctx, provision.Command{Invite: &provision.Invite{ID: inv.ID, Hash: inv.hash(), Core: core, By: string(by.Person), Expires: inv.Expires}})
 	if err != nil {
 		return api.Invitation{}, err
 	}
-	pool, _ := n.pool.Pool() // what the invitation was made in
-	inv.Mesh, inv.Cores = pool.Mesh.ID, n.corePeers()
 	text, err := inv.text()
 	if err != nil {
 		return api.Invitation{}, err
@@ -290,6 +284,16 @@ func (v meshView) Invite(ctx context.Context, by chat.Author, id string, core bo
 		command = "samnode join --core " + text
 	}
 	return api.Invitation{ID: inv.ID, Core: core, By: by.Person, Made: n.room.Now(), Expires: inv.Expires, Token: text, Command: command}, nil
+}
+
+// newInvitation makes an invitation that the mesh does not know yet.
+func (n *node) newInvitation(id string, core bool, expires time.Time) invitation {
+	pool, _ := n.pool.Pool()
+	return invitation{
+		Version: 1, ID: cmp.Or(id, ulid.Make().String()), Secret: hex.EncodeToString(token(20)), Core: core,
+		Expires: expires.UTC().Truncate(time.Second), Mesh: pool.Mesh.ID, Cores: n.corePeers(),
+		Network: n.id.Network, Control: n.id.Control, DevSecret: n.id.Secret,
+	}
 }
 
 // Withdraw implements api.Invitations.

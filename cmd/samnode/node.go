@@ -16,6 +16,7 @@ import (
 	"github.com/samnode/samnode/chat/store"
 	"github.com/samnode/samnode/consensus"
 	"github.com/samnode/samnode/provision"
+	"github.com/samnode/samnode/provision/keeper"
 	"github.com/samnode/samnode/ui"
 	"github.com/samnode/samnode/ui/metrics"
 	"github.com/samnode/samnode/workspace/remote"
@@ -39,6 +40,9 @@ type node struct {
 	sched    *scheduler
 	group    sheet[*consensus.Log]   // log, once it is open
 	heart    sheet[*provision.Heart] // while this node leads
+	keeper   sheet[*keeper.Keeper]   // while this node leads, and machines can be bought
+	noKeeper sheet[error]            // while this node leads: why they cannot
+	program  program
 	backup   backups
 	spaces   *remote.Client
 	peers    peerCache
@@ -169,6 +173,9 @@ func (n *node) link(task chat.TaskID) string { return n.base + "/t/" + string(ta
 func (n *node) serve(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	if err := n.serveCalls(ctx, g, n.calls()); err != nil {
+		return err
+	}
+	if err := n.serveBinary(ctx, g); err != nil {
 		return err
 	}
 	if err := n.servePages(ctx, g, n.front(), func() { _ = n.pages.Close() }); err != nil { // it has nothing to fail
@@ -363,14 +370,26 @@ func (n *node) setSecret(ctx context.Context, by chat.Author, scope chat.Project
 	return err
 }
 
-// secret returns a project's secret, or the mesh's of that name.
+// secret returns a project's secret, or the mesh's of that name, for a task.
+// What is for core nodes alone no task gets.
 func (n *node) secret(_ context.Context, scope chat.ProjectID, name string) (string, error) {
-	for _, s := range []chat.ProjectID{scope, ""} {
-		for _, x := range n.room.Secrets(s) {
-			if x.Name == name {
-				value, err := n.key.Open(sealName(s, name), x.Sealed)
-				return string(value), err
+	if !isCoreSecret(name) {
+		for _, s := range []chat.ProjectID{scope, ""} {
+			value, err := n.openSecret(s, name)
+			if !errors.Is(err, chat.ErrNotFound) {
+				return value, err
 			}
+		}
+	}
+	return "", fmt.Errorf("secret %s: %w", name, chat.ErrNotFound)
+}
+
+// openSecret returns the secret of one scope.
+func (n *node) openSecret(scope chat.ProjectID, name string) (string, error) {
+	for _, x := range n.room.Secrets(scope) {
+		if x.Name == name {
+			value, err := n.key.Open(sealName(scope, name), x.Sealed)
+			return string(value), err
 		}
 	}
 	return "", fmt.Errorf("secret %s: %w", name, chat.ErrNotFound)

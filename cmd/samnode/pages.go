@@ -95,7 +95,7 @@ func (n *node) decision(task chat.TaskID) (provision.Decision, bool) {
 		return provision.Decision{}, false
 	}
 	pool, _ := n.pool.Pool()
-	for _, d := range provision.Schedule(pool, waiting(n.room.Tasks(chat.Filter{States: []chat.TaskState{chat.Queued, chat.Placing}})), n.quiet(pool)) {
+	for _, d := range provision.Decide(pool, waiting(n.room.Tasks(chat.Filter{States: waitingStates()})), n.quiet(pool), n.room.Now()).Decisions {
 		if d.Task == string(task) {
 			return d, true
 		}

@@ -93,14 +93,17 @@ func (s *scheduler) decide(ctx context.Context) error {
 	if expired := provision.Expired(pool, silent); len(expired) > 0 {
 		return s.expire(ctx, expired)
 	}
-	decisions := provision.Schedule(pool, waiting(tasks), silent)
+	queue := waiting(tasks)
 	blocked := false
-	for _, d := range decisions {
+	for i, d := range provision.Decide(pool, queue, silent, time.Now().UTC()).Decisions {
 		if d.Node == "" {
-			blocked = true
+			blocked = blocked || d.Machine == "" && !d.Buy
+			if err := s.follow(ctx, pool, d); err != nil {
+				return err
+			}
 			continue
 		}
-		if err := s.place(ctx, d); err != nil {
+		if err := s.place(ctx, d, queue[i].Owner); err != nil {
 			return fmt.Errorf("placing %s: %w", d.Task, err)
 		}
 	}
@@ -151,7 +154,7 @@ func (s *scheduler) reconcile(ctx context.Context, pool provision.Pool, tasks []
 }
 
 // place grants the slot and moves the task in one entry.
-func (s *scheduler) place(ctx context.Context, d provision.Decision) error {
+func (s *scheduler) place(ctx context.Context, d provision.Decision, owner string) error {
 	data, err := chat.Encode(chat.Command{
 		Version: chat.Version, ID: ulid.Make().String(), Author: s.author(),
 		Op: chat.Op{Place: &chat.Place{Task: chat.TaskID(d.Task), Node: chat.Node(d.Node), Slot: d.Slot, Note: d.Reason}},
@@ -159,12 +162,50 @@ func (s *scheduler) place(ctx context.Context, d provision.Decision) error {
 	if err != nil {
 		return err
 	}
-	part, err := poolPart(provision.Command{Grant: &provision.Grant{Task: d.Task, Node: d.Node, Slot: d.Slot}})
+	part, err := poolPart(provision.Command{Grant: &provision.Grant{Task: d.Task, Node: d.Node, Slot: d.Slot, Owner: owner}})
 	if err != nil {
 		return err
 	}
 	_, err = s.propose(ctx, part, consensus.Part{Machine: machineChat, Data: data})
 	return err
+}
+
+// follow shows a task that waits for a machine how far that is.
+func (s *scheduler) follow(ctx context.Context, pool provision.Pool, d provision.Decision) error {
+	t, err := s.room.Task(d.Task)
+	if err != nil {
+		return fmt.Errorf("reading a task that waits: %w", err)
+	}
+	for _, set := range waitSteps(pool, d, t) {
+		i := slices.IndexFunc(t.Steps, func(x chat.Step) bool { return x.Name == set.Name })
+		if i < 0 && set.State != chat.StepRunning || i >= 0 && t.Steps[i].State == set.State {
+			continue
+		}
+		set.Task, set.Note = t.ID, d.Reason
+		_, err := s.room.Do(ctx, s.author(), "", chat.Op{StepSet: &set})
+		if err != nil && !errors.Is(err, chat.ErrRefused) && !errors.Is(err, chat.ErrStale) {
+			return fmt.Errorf("showing what %s waits for: %w", t.ID, err)
+		}
+	}
+	return nil
+}
+
+// waitSteps are the steps of a task's wait, as they should be.
+func waitSteps(pool provision.Pool, d provision.Decision, t chat.Task) []chat.StepSet {
+	m, is := pool.Machine(d.Machine)
+	switch {
+	case is && m.State == provision.Booting:
+		return []chat.StepSet{{Name: chat.StepBuy, State: chat.StepDone}, {Name: chat.StepBoot, State: chat.StepRunning}}
+	case is:
+		return []chat.StepSet{{Name: chat.StepBuy, State: chat.StepRunning}}
+	case d.Buy: // it is in the pool the next time
+		return nil
+	case t.State == chat.Booting: // the machine did not come up, and there is no other
+		return []chat.StepSet{{Name: chat.StepBoot, State: chat.StepFailed}}
+	case t.State == chat.Buying:
+		return []chat.StepSet{{Name: chat.StepBuy, State: chat.StepFailed}}
+	}
+	return nil
 }
 
 // releaseIdle gives back the workspaces that nobody used for long; when tasks
@@ -195,7 +236,7 @@ func (s *scheduler) author() chat.Author { return chat.Author{Node: s.node} }
 func queued(tasks []chat.Task) []chat.Task {
 	var q []chat.Task
 	for _, t := range tasks {
-		if t.Lease == nil && (t.State == chat.Queued || t.State == chat.Placing) {
+		if t.Lease == nil && slices.Contains(waitingStates(), t.State) {
 			q = append(q, t)
 		}
 	}
@@ -203,11 +244,17 @@ func queued(tasks []chat.Task) []chat.Task {
 	return q
 }
 
-// waiting is queued for the pool.
+// waitingStates are those of a task that waits for a slot.
+func waitingStates() []chat.TaskState {
+	return []chat.TaskState{chat.Queued, chat.Placing, chat.Buying, chat.Booting}
+}
+
+// waiting is queued for the pool. A task is its author's: nobody else's shares
+// a bought machine with it.
 func waiting(tasks []chat.Task) []provision.Waiting {
 	var out []provision.Waiting
 	for _, t := range queued(tasks) {
-		out = append(out, provision.Waiting{Task: string(t.ID), Last: string(t.Home)})
+		out = append(out, provision.Waiting{Task: string(t.ID), Last: string(t.Home), Owner: string(t.Author.Person)})
 	}
 	return out
 }

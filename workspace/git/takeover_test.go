@@ -201,6 +201,8 @@ func TestTakeover(t *testing.T) {
 				t.Error("a lease that ended pushes")
 			}
 
+			time.Sleep(time.Second) // two commits of one change in one second are one commit
+
 			far := a.other()
 			far.fetch()
 			b := far.open("", nil)
