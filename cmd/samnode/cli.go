@@ -59,7 +59,7 @@ func (c *cli) root() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
 		return &exitError{exitUsage, err.Error()}
 	})
-	root.AddCommand(c.initMesh(), c.join(), c.leave(), c.run(), c.install(), c.status(), c.node(), c.people(), c.open(),
+	root.AddCommand(c.initMesh(), c.join(), c.leave(), c.run(), c.install(), c.status(), c.node(), c.pool(), c.people(), c.open(),
 		c.backupCommand(), c.restore(), c.recover(), c.dev(), c.project(), c.task(), c.secret(), c.doctor(), c.agents(), c.version(), c.shim(), c.agent())
 	return root
 }

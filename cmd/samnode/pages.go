@@ -37,7 +37,7 @@ func (n *node) openPages(context.Context) error {
 		SetSecret: func(ctx context.Context, scope chat.ProjectID, name, value string, by chat.Author) error {
 			return n.setSecret(ctx, by, scope, name, value)
 		},
-		Mesh: view, NodeKeeper: view, Invitations: view, People: view, Backups: view, Unavailable: unavailable,
+		Mesh: view, NodeKeeper: view, Invitations: view, People: view, Backups: view, Pool: view, Unavailable: unavailable,
 		API: n.api(), Dev: n.c.Gallery, Logger: n.c.Logger, Version: version, Node: chat.Node(n.c.Node),
 	})
 	n.pages = pages
@@ -62,7 +62,7 @@ func (n *node) api() http.Handler {
 			}
 			return list
 		},
-		Mesh: view, NodeKeeper: view, Invitations: view, People: view, Backups: view, Unavailable: unavailable,
+		Mesh: view, NodeKeeper: view, Invitations: view, People: view, Backups: view, Pool: view, Unavailable: unavailable,
 	})
 }
 

@@ -31,7 +31,9 @@ func (c *cli) secretSet(project *string) *cobra.Command {
 		Long: "Set a secret. The value is read from standard input, so that it is in no process list and no shell history:\n\n" +
 			"  samnode secret set ANTHROPIC_API_KEY < key.txt\n\n" +
 			"Known names: CLAUDE_CODE_OAUTH_TOKEN, ANTHROPIC_API_KEY, OPENAI_API_KEY, GEMINI_API_KEY, GITHUB_TOKEN,\n" +
-			"GITHUB_APP_ID with GITHUB_APP_KEY, GIT_USERNAME with GIT_PASSWORD.",
+			"GITHUB_APP_ID with GITHUB_APP_KEY, GIT_USERNAME with GIT_PASSWORD.\n" +
+			"For machines that the mesh buys, and never given to a task: HCLOUD_TOKEN, and TS_OAUTH_CLIENT_ID with\n" +
+			"TS_OAUTH_CLIENT_SECRET or HEADSCALE_API_KEY.",
 		Args: args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, a []string) error {
 			value, err := io.ReadAll(io.LimitReader(c.in, 64<<10))

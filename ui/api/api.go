@@ -83,6 +83,7 @@ type Config struct {
 	Invitations Invitations
 	People      People
 	Backups     Backups
+	Pool        Pool
 	Settings    Settings
 	// Unavailable tells an error of a mesh that cannot write from others, where
 	// it does not wrap ErrNoMajority; may be nil.
@@ -133,6 +134,12 @@ func (s *server) routes() []route {
 		{"GET /api/v1/invitations", reads, s.invitations},
 		{"POST /api/v1/invitations", owns, s.invite},
 		{"DELETE /api/v1/invitations/{id}", owns, s.withdraw},
+		{"GET /api/v1/pool", reads, s.pool},
+		{"PUT /api/v1/pool/settings", owns, s.setPool},
+		{"POST /api/v1/pool/machines", owns, s.buyMachine},
+		{"DELETE /api/v1/pool/machines/{machine}", owns, s.deleteMachine},
+		{"POST /api/v1/pool/machines/{machine}/keep", owns, s.keepMachine},
+		{"POST /api/v1/pool/resume", owns, s.resumeBuying},
 		{"GET /api/v1/people", reads, s.people},
 		{"PUT /api/v1/people/{person}", owns, s.setRole},
 		{"GET /api/v1/backup", reads, s.backup},

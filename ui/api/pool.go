@@ -1,0 +1,209 @@
+package api
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/samnode/samnode/chat"
+)
+
+// Pool is the machines that tasks run on, and what the mesh buys of them.
+type Pool interface {
+	Pool(context.Context) (PoolInfo, error)
+	// SetPool replaces the settings; what is wrong with them wraps
+	// chat.ErrInvalid.
+	SetPool(ctx context.Context, by chat.Author, set PoolSettings) error
+	// Buy begins to buy a machine, and returns its op.
+	Buy(ctx context.Context, by chat.Author, need PoolNeed) (op string, err error)
+	// DeleteMachine has a bought machine deleted once its tasks have ended.
+	DeleteMachine(ctx context.Context, by chat.Author, machine string) error
+	// KeepMachine has an idle machine stay until then; the zero time takes it
+	// back.
+	KeepMachine(ctx context.Context, by chat.Author, machine string, until time.Time) error
+	// ResumeBuying ends what keeps the mesh from buying.
+	ResumeBuying(ctx context.Context, by chat.Author) error
+}
+
+// PoolInfo is the pool as this node sees it. Money is euros, net.
+type PoolInfo struct {
+	Machines []PoolMachine `json:"machines"`
+	Ops      []PoolOp      `json:"ops"` // the newest first
+	Settings PoolSettings  `json:"settings"`
+	Choices  []PoolChoice  `json:"choices"` // what would be bought now, best first
+	Today    float64       `json:"today"`
+	Month    float64       `json:"month"`
+	Stopped  string        `json:"stopped,omitempty"` // why nothing is bought now, as a sentence
+	Alarms   []string      `json:"alarms"`            // sentences
+	Swept    time.Time     `json:"swept,omitzero"`    // when the provider's list was compared with the machines
+	Budget   *PoolBudget   `json:"budget,omitempty"`  // on the leader only
+}
+
+// PoolMachine is a machine that joined, or that is bought.
+type PoolMachine struct {
+	Name  string    `json:"name"`
+	State string    `json:"state"`
+	Since time.Time `json:"since,omitzero"`
+	Slots int       `json:"slots"`
+	Tasks []Lease   `json:"tasks"`
+
+	Bought    bool      `json:"bought"`
+	Type      string    `json:"type,omitempty"`
+	Location  string    `json:"location,omitempty"`
+	Server    string    `json:"server,omitempty"` // the provider's id
+	Hour      float64   `json:"hour,omitempty"`
+	Created   time.Time `json:"created,omitzero"`
+	PaidUntil time.Time `json:"paid_until,omitzero"`
+	Until     time.Time `json:"until,omitzero"` // when it goes if it stays idle
+	Stay      string    `json:"stay,omitempty"` // why it stays, or goes
+	Why       string    `json:"why,omitempty"`  // it was bought
+	Owner     string    `json:"owner,omitempty"`
+	Failed    string    `json:"failed,omitempty"`
+}
+
+// PoolOp is one intent to buy or to delete a machine.
+type PoolOp struct {
+	ID      string    `json:"id"`
+	Kind    string    `json:"kind"`  // buy, delete
+	State   string    `json:"state"` // open, done, failed, withdrawn
+	Machine string    `json:"machine"`
+	Reason  string    `json:"reason"`
+	Task    string    `json:"task,omitempty"`
+	By      string    `json:"by,omitempty"`
+	Text    string    `json:"text,omitempty"` // what is in its way now
+	Next    time.Time `json:"next,omitzero"`
+	Began   time.Time `json:"began"`
+	Ended   time.Time `json:"ended,omitzero"`
+	History []Event   `json:"history"`
+}
+
+// PoolChoice is a type at a location that could be bought.
+type PoolChoice struct {
+	Type     string  `json:"type"`
+	Location string  `json:"location"`
+	Slots    int     `json:"slots"`
+	Hour     float64 `json:"hour"`
+	Day      float64 `json:"day"`               // if it ran for a whole one
+	Refused  string  `json:"refused,omitempty"` // why it is not taken
+}
+
+// PoolBudget is the allowance of calls to the provider's API.
+type PoolBudget struct {
+	Limit   int            `json:"limit"`
+	Left    int            `json:"left"`
+	Reserve int            `json:"reserve"`
+	Until   time.Time      `json:"until,omitzero"` // the provider wants to be left alone
+	Calls   map[string]int `json:"calls"`
+}
+
+// PoolSettings is how the mesh buys machines, and how long it keeps them.
+type PoolSettings struct {
+	Stopped     bool       `json:"stopped"`
+	Machines    int        `json:"machines"` // at once, at most
+	PerDay      float64    `json:"per_day"`  // euros, at most
+	Sizes       []PoolSize `json:"sizes"`    // best first
+	Locations   []string   `json:"locations"`
+	Image       string     `json:"image"`
+	WarmMinutes int        `json:"warm_minutes"` // an idle machine stays
+	WholeHours  bool       `json:"whole_hours"`  // and then to the end of the hour that is paid
+	Free        int        `json:"free"`         // slots kept while the last task is under an hour old
+	Prewarm     int        `json:"prewarm"`      // slots bought ahead, at most
+	BootMinutes int        `json:"boot_minutes"` // a machine may take to come up
+	LifeHours   int        `json:"life_hours"`
+	Shared      bool       `json:"shared"` // among persons
+}
+
+// PoolSize is a type of machine and how many tasks share one.
+type PoolSize struct {
+	Type   string   `json:"type"`
+	Slots  int      `json:"slots"`
+	Labels []string `json:"labels,omitempty"`
+}
+
+// PoolNeed is what a machine must have at least.
+type PoolNeed struct {
+	CPUs     int    `json:"cpus,omitempty"`
+	Memory   int64  `json:"memory,omitempty"` // bytes
+	Location string `json:"location,omitempty"`
+}
+
+func (s *server) pool(w http.ResponseWriter, r *request) error {
+	if s.c.Pool == nil {
+		return errNotHere
+	}
+	p, err := s.c.Pool.Pool(r.Context())
+	if err != nil {
+		return fmt.Errorf("reading the pool: %w", err)
+	}
+	return answer(w, http.StatusOK, p)
+}
+
+func (s *server) setPool(w http.ResponseWriter, r *request) error {
+	if s.c.Pool == nil {
+		return errNotHere
+	}
+	var in PoolSettings
+	if err := decode(r, &in); err != nil {
+		return err
+	}
+	if err := s.c.Pool.SetPool(r.Context(), r.by, in); err != nil {
+		return fmt.Errorf("setting how machines are bought: %w", err)
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+func (s *server) buyMachine(w http.ResponseWriter, r *request) error {
+	if s.c.Pool == nil {
+		return errNotHere
+	}
+	var in PoolNeed
+	if err := decode(r, &in); err != nil {
+		return err
+	}
+	op, err := s.c.Pool.Buy(r.Context(), r.by, in)
+	if err != nil {
+		return fmt.Errorf("buying a machine: %w", err)
+	}
+	return answer(w, http.StatusCreated, map[string]string{"op": op})
+}
+
+func (s *server) deleteMachine(w http.ResponseWriter, r *request) error {
+	if s.c.Pool == nil {
+		return errNotHere
+	}
+	if err := s.c.Pool.DeleteMachine(r.Context(), r.by, r.PathValue("machine")); err != nil {
+		return fmt.Errorf("deleting a machine: %w", err)
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+func (s *server) keepMachine(w http.ResponseWriter, r *request) error {
+	if s.c.Pool == nil {
+		return errNotHere
+	}
+	var in struct {
+		Until time.Time `json:"until"`
+	}
+	if err := decode(r, &in); err != nil {
+		return err
+	}
+	if err := s.c.Pool.KeepMachine(r.Context(), r.by, r.PathValue("machine"), in.Until); err != nil {
+		return fmt.Errorf("keeping a machine: %w", err)
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+func (s *server) resumeBuying(w http.ResponseWriter, r *request) error {
+	if s.c.Pool == nil {
+		return errNotHere
+	}
+	if err := s.c.Pool.ResumeBuying(r.Context(), r.by); err != nil {
+		return fmt.Errorf("resuming to buy: %w", err)
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
