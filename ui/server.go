@@ -77,6 +77,7 @@ type Config struct {
 	// of nodes, and a page stays where it is when its node dies.
 	Mesh        api.Mesh
 	NodeKeeper  api.NodeKeeper
+	Pool        api.Pool // nil: no page of machines
 	Invitations api.Invitations
 	People      api.People
 	Backups     api.Backups
