@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"math"
 	"slices"
@@ -26,6 +27,7 @@ func (v meshView) Pool(context.Context) (api.PoolInfo, error) {
 	p, _ := n.pool.Pool()
 	now := later(n.room.Now(), time.Now().UTC())
 	info := api.PoolInfo{
+		At: now, Resume: p.Policy().Stopped || p.Breaker.Reason != "",
 		Machines: []api.PoolMachine{}, Ops: []api.PoolOp{}, Choices: []api.PoolChoice{}, Alarms: append([]string{}, p.Alarms(now)...),
 		Settings: settingsOf(p.Policy()), Today: euros(p.Today(now)), Month: euros(p.Month(now)), Swept: p.Sweep.At,
 	}
@@ -91,6 +93,7 @@ func machineView(p provision.Pool, m provision.Machine, s provision.Stay) api.Po
 		Name: m.Node, State: string(m.State), Since: m.Since, Slots: m.Slots, Tasks: []api.Lease{}, Bought: m.IsBought(),
 		Type: b.Type, Location: b.Location, Server: b.Server, Hour: euros(b.Hour), Created: b.Created,
 		PaidUntil: s.PaidUntil, Until: s.Until, Stay: s.Reason, Owner: b.Owner, Failed: b.Why,
+		Keep: b.Keep, Deadline: b.Deadline, Leaves: b.Delete != "",
 	}
 	if o, is := p.Op(b.Op); is {
 		out.Why = o.Reason
@@ -141,7 +144,7 @@ func (v meshView) SetPool(ctx context.Context, _ chat.Author, set api.PoolSettin
 
 // Buy implements api.Pool.
 func (v meshView) Buy(ctx context.Context, by chat.Author, need api.PoolNeed) (string, error) {
-	op := ulid.Make().String()
+	op := cmp.Or(need.ID, ulid.Make().String())
 	err := v.n.poolDo(ctx, provision.Command{Buy: &provision.Buy{
 		Op: op, By: string(by.Person), Owner: string(by.Person), Reason: string(by.Person) + " asked for it.",
 		Need: provision.Need{CPUs: need.CPUs, Mem: need.Memory, Location: need.Location},

@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/oklog/ulid/v2"
+
 	"github.com/samnode/samnode/chat"
 )
 
@@ -28,6 +30,7 @@ type Pool interface {
 
 // PoolInfo is the pool as this node sees it. Money is euros, net.
 type PoolInfo struct {
+	At       time.Time     `json:"at"` // all of it is of this time
 	Machines []PoolMachine `json:"machines"`
 	Ops      []PoolOp      `json:"ops"` // the newest first
 	Settings PoolSettings  `json:"settings"`
@@ -35,6 +38,7 @@ type PoolInfo struct {
 	Today    float64       `json:"today"`
 	Month    float64       `json:"month"`
 	Stopped  string        `json:"stopped,omitempty"` // why nothing is bought now, as a sentence
+	Resume   bool          `json:"resume"`            // ResumeBuying would make a difference
 	Alarms   []string      `json:"alarms"`            // sentences
 	Swept    time.Time     `json:"swept,omitzero"`    // when the provider's list was compared with the machines
 	Budget   *PoolBudget   `json:"budget,omitempty"`  // on the leader only
@@ -55,9 +59,12 @@ type PoolMachine struct {
 	Hour      float64   `json:"hour,omitempty"`
 	Created   time.Time `json:"created,omitzero"`
 	PaidUntil time.Time `json:"paid_until,omitzero"`
-	Until     time.Time `json:"until,omitzero"` // when it goes if it stays idle
-	Stay      string    `json:"stay,omitempty"` // why it stays, or goes
-	Why       string    `json:"why,omitempty"`  // it was bought
+	Until     time.Time `json:"until,omitzero"`    // when it goes if it stays idle
+	Keep      time.Time `json:"keep,omitzero"`     // somebody wants it until then
+	Deadline  time.Time `json:"deadline,omitzero"` // of what it is doing now
+	Leaves    bool      `json:"leaves,omitempty"`  // it is to be deleted
+	Stay      string    `json:"stay,omitempty"`    // why it stays, or goes
+	Why       string    `json:"why,omitempty"`     // it was bought
 	Owner     string    `json:"owner,omitempty"`
 	Failed    string    `json:"failed,omitempty"`
 }
@@ -123,9 +130,25 @@ type PoolSize struct {
 
 // PoolNeed is what a machine must have at least.
 type PoolNeed struct {
+	ID       string `json:"id,omitempty"` // a ULID, of the op: the same one twice buys one machine
 	CPUs     int    `json:"cpus,omitempty"`
 	Memory   int64  `json:"memory,omitempty"` // bytes
 	Location string `json:"location,omitempty"`
+}
+
+// CheckPool refuses numbers that cannot be counted with, before anything is
+// made of them. What else may be wrong with settings is for SetPool to say.
+func CheckPool(s PoolSettings) error {
+	const most = 1_000_000
+	for _, n := range []int{s.Machines, s.WarmMinutes, s.Free, s.Prewarm, s.BootMinutes, s.LifeHours} {
+		if n < 0 || n > most {
+			return fmt.Errorf("%w: %d is out of range: write a whole number from 0 to %d", chat.ErrInvalid, n, most)
+		}
+	}
+	if !(s.PerDay >= 0 && s.PerDay <= most) { // what is no number is neither
+		return fmt.Errorf("%w: a day may cost 0 to %d euros", chat.ErrInvalid, most)
+	}
+	return nil
 }
 
 func (s *server) pool(w http.ResponseWriter, r *request) error {
@@ -147,6 +170,9 @@ func (s *server) setPool(w http.ResponseWriter, r *request) error {
 	if err := decode(r, &in); err != nil {
 		return err
 	}
+	if err := CheckPool(in); err != nil {
+		return err
+	}
 	if err := s.c.Pool.SetPool(r.Context(), r.by, in); err != nil {
 		return fmt.Errorf("setting how machines are bought: %w", err)
 	}
@@ -161,6 +187,9 @@ func (s *server) buyMachine(w http.ResponseWriter, r *request) error {
 	var in PoolNeed
 	if err := decode(r, &in); err != nil {
 		return err
+	}
+	if _, err := ulid.ParseStrict(in.ID); in.ID != "" && err != nil {
+		return fmt.Errorf("%.40q is not a ULID: %w", in.ID, chat.ErrInvalid)
 	}
 	op, err := s.c.Pool.Buy(r.Context(), r.by, in)
 	if err != nil {
