@@ -159,6 +159,8 @@ func (s *server) pool(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return fmt.Errorf("reading the pool: %w", err)
 	}
+	p.Machines, p.Ops, p.Choices, p.Alarms = notNil(p.Machines), notNil(p.Ops), notNil(p.Choices), notNil(p.Alarms)
+	p.Settings.Sizes, p.Settings.Locations = notNil(p.Settings.Sizes), notNil(p.Settings.Locations)
 	return answer(w, http.StatusOK, p)
 }
 
