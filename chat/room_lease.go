@@ -25,7 +25,7 @@ type stand struct {
 // standLocked notes how a task stands now and reports whether that is new.
 func (r *Room) standLocked(t *Task) bool {
 	old, was := r.live[t.ID]
-	if t.Lease == nil && t.State != Queued && t.State != Placing {
+	if t.Lease == nil && !t.State.Waits() {
 		delete(r.live, t.ID)
 		return was
 	}

@@ -124,6 +124,13 @@ func TestLive(t *testing.T) {
 		k.Must(t, ana, chat.Op{TaskCreate: &chat.TaskCreate{ID: draft, Project: k.Get(t, waits).Project, Message: "d1", Text: "later", Draft: true}})
 		k.Must(t, ana, chat.Op{Say: &chat.Say{Task: draft, Message: "d2", Text: "more"}})
 		moved(false, "a draft", chat.Queued)
+		for _, step := range []struct {
+			name chat.StepName
+			then chat.TaskState
+		}{{chat.StepBuy, chat.Buying}, {chat.StepBoot, chat.Booting}} {
+			k.Must(t, chattest.Node, chat.Op{StepSet: &chat.StepSet{Task: waits, Name: step.name, State: chat.StepRunning}})
+			moved(true, "a machine on its way", step.then)
+		}
 		k.Start(t, waits)
 		moved(true, "a lease", k.Get(t, waits).State)
 		state := k.Get(t, waits).State

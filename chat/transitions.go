@@ -104,4 +104,9 @@ func (s TaskState) starting() bool {
 	return slices.Contains([]TaskState{Queued, Placing, Buying, Booting, Preparing, Starting}, s)
 }
 
+// Waits tells whether a task in this state waits for a slot.
+func (s TaskState) Waits() bool {
+	return slices.Contains([]TaskState{Queued, Placing, Buying, Booting}, s)
+}
+
 func opWords(op string) string { return strings.ReplaceAll(op, "_", " ") }

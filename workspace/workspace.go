@@ -68,8 +68,11 @@ type Config struct {
 	Dir    string // of this node's workspaces; short, for it holds unix sockets
 	Binary string // the samnode program, static, mounted into containers as their init
 	Image  string // base image
-	Agents string // folder of the installed agents, mounted read-only
-	Tools  string // folder of the dev container CLI
+	// BaseImage reads the base image from a node that has it, as
+	// [docker.Engine.Load] takes it; nil: a registry is asked.
+	BaseImage func(ctx context.Context) (io.ReadCloser, error)
+	Agents    string // folder of the installed agents, mounted read-only
+	Tools     string // folder of the dev container CLI
 
 	Board  Board
 	Tenure Tenure // nil: always held, this node is a mesh of its own

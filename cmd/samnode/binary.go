@@ -67,6 +67,10 @@ func (n *node) serveBinary(ctx context.Context, g *errgroup.Group) error {
 	if n.c.ServeBinary == "" {
 		return nil
 	}
+	host, _, err := net.SplitHostPort(n.c.ServeBinary)
+	if ip := net.ParseIP(host); err != nil || host == "" || ip.IsUnspecified() {
+		return &exitError{exitUsage, fmt.Sprintf("--serve-binary %s: give the one address at which machines reach this node, such as 10.0.0.2:7072", n.c.ServeBinary)}
+	}
 	sum, err := n.program.sha256()
 	if err != nil {
 		return err

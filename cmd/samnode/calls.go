@@ -41,6 +41,7 @@ func (n *node) calls() http.Handler {
 			return chat.Node(m.Name), err
 		},
 	})))
+	mux.HandleFunc("GET "+imagePath, n.callImage)
 	mux.Handle("/calls/v1/self", mesh.Answer(callCodes, n.callSelf))
 	mux.Handle(workspaces.Prefix, n.onlyCore(n.workspaceServer()))
 	mux.Handle(pagesPath+"/", http.StripPrefix(pagesPath, http.HandlerFunc(n.callPages)))

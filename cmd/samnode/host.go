@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -101,6 +102,7 @@ type spaces struct {
 	board  workspace.Board
 	forge  func(chat.Project) (workspace.Forge, error)
 	secret func(ctx context.Context, p chat.ProjectID, name string) (string, error)
+	image  func(ctx context.Context) (io.ReadCloser, error) // the base image; nil: of a registry
 }
 
 // ownBoard is the room of a core node as its runner needs it: of the tasks it
@@ -148,7 +150,7 @@ func (h *host) openWorkspaces(s spaces) error {
 	}
 	h.tenure = provision.NewTenure(h.c.LeaseFor)
 	h.runner, err = workspace.New(workspace.Config{
-		Node: chat.Node(h.c.Node), Dir: h.c.dir("w"), Binary: binary, Image: h.c.Image,
+		Node: chat.Node(h.c.Node), Dir: h.c.dir("w"), Binary: binary, Image: h.c.Image, BaseImage: s.image,
 		Agents: h.c.Agents, Tools: h.c.dir("tools"),
 		Board: s.board, Engine: h.engine, Mirrors: h.mirrors, Forge: s.forge, Secret: s.secret, Tenure: h.tenure,
 		Upstream: h.c.Upstream, Silence: h.c.Silence, CPUs: h.c.CPUs, Memory: h.c.Memory, Logger: h.c.Logger,

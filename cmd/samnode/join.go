@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -181,7 +182,7 @@ func (id *identity) complete() error {
 }
 
 // hostnameOf is the name on the tailnet of a node that asks for no other.
-func hostnameOf(node string) string { return "samnode-" + node }
+func hostnameOf(node string) string { return "samnode-" + strings.TrimPrefix(node, "samnode-") }
 
 // freeUDP picks a port that nobody uses now. The node keeps it: its peers find
 // it there at once after a restart.

@@ -236,17 +236,12 @@ func (s *scheduler) author() chat.Author { return chat.Author{Node: s.node} }
 func queued(tasks []chat.Task) []chat.Task {
 	var q []chat.Task
 	for _, t := range tasks {
-		if t.Lease == nil && slices.Contains(waitingStates(), t.State) {
+		if t.Lease == nil && t.State.Waits() {
 			q = append(q, t)
 		}
 	}
 	slices.SortFunc(q, func(a, b chat.Task) int { return a.Since.Compare(b.Since) })
 	return q
-}
-
-// waitingStates are those of a task that waits for a slot.
-func waitingStates() []chat.TaskState {
-	return []chat.TaskState{chat.Queued, chat.Placing, chat.Buying, chat.Booting}
 }
 
 // waiting is queued for the pool. A task is its author's: nobody else's shares

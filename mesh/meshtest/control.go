@@ -123,6 +123,17 @@ func (s *ControlServer) Close() {
 	s.tb.cleanup()
 }
 
+// Addresses are those of the devices that there are, by host name.
+func (s *ControlServer) Addresses() map[string][]netip.Addr {
+	out := map[string][]netip.Addr{}
+	for _, n := range s.srv.AllNodes() {
+		for _, p := range n.Addresses {
+			out[n.Hostinfo.Hostname()] = append(out[n.Hostinfo.Hostname()], p.Addr())
+		}
+	}
+	return out
+}
+
 // Leave ends the server, as an outage does. The relay goes on.
 func (s *ControlServer) Leave() { s.http.Listener.(*cutter).cut() }
 

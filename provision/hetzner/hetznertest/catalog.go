@@ -74,6 +74,7 @@ type image struct {
 	id                 int64
 	name, flavor, arch string
 	version            string
+	app                bool // a system with programs of its provider
 	gone               bool
 }
 
@@ -85,7 +86,7 @@ func images() (all []*image) {
 			all = append(all, &image{id: id, name: name[0], flavor: name[1], version: name[2], arch: arch})
 		}
 	}
-	return all
+	return append(all, &image{id: id + 1, name: "docker-ce", flavor: "ubuntu", version: "24.04", arch: "x86", app: true})
 }
 
 func (t *serverType) soldAt(l location) bool { return slices.Contains(t.at, l.ID) }

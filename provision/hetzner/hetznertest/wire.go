@@ -70,8 +70,12 @@ func (t *serverType) wire() object {
 }
 
 func (i *image) wire() object {
+	kind := "system"
+	if i.app {
+		kind = "app"
+	}
 	return object{
-		"id": i.id, "type": "system", "status": "available", "name": i.name, "description": i.name, "image_size": nil, "disk_size": 5,
+		"id": i.id, "type": kind, "status": "available", "name": i.name, "description": i.name, "image_size": nil, "disk_size": 5,
 		"created": "2025-06-01T00:00:00+00:00", "created_from": nil, "bound_to": nil, "os_flavor": i.flavor, "os_version": i.version,
 		"rapid_deploy": true, "protection": object{"delete": false}, "deprecated": nil, "deleted": nil, "labels": object{}, "architecture": i.arch,
 	}

@@ -12,6 +12,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -116,12 +117,16 @@ type Check struct {
 }
 
 // Start serves until the test ends.
-func Start(t testing.TB) *Server { return start(t, false) }
+func Start(t testing.TB) *Server { return start(t, "", false) }
+
+// StartAt is Start on an address of this machine that is not loopback's, for
+// containers that have to get there.
+func StartAt(t testing.TB, addr string) *Server { return start(t, addr, false) }
 
 // StartTLS is Start over https; CertFile holds the certificate.
-func StartTLS(t testing.TB) *Server { return start(t, true) }
+func StartTLS(t testing.TB) *Server { return start(t, "", true) }
 
-func start(t testing.TB, tls bool) *Server {
+func start(t testing.TB, addr string, tls bool) *Server {
 	t.Helper()
 	s := &Server{
 		t: t, Git: gittest.New(t), tokens: map[string]*Token{}, repos: map[string]*repo{}, apps: map[int64]*App{},
@@ -129,6 +134,14 @@ func start(t testing.TB, tls bool) *Server {
 	}
 	s.Git.Authorize = s.authorizeGit
 	s.http = httptest.NewUnstartedServer(s.handler())
+	if addr != "" {
+		l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.http.Listener.Close()
+		s.http.Listener = l
+	}
 	if tls {
 		s.http.StartTLS()
 	} else {
