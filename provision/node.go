@@ -34,6 +34,9 @@ type Node struct {
 	Report *Report   `json:"report,omitempty"` // nil: none yet
 }
 
+// fit tells whether a node can run tasks, as far as it has said.
+func (n Node) fit() bool { return n.Report == nil || n.Report.Docker }
+
 // kind is what a person calls a node like this.
 func (n Node) kind() string {
 	if n.Core {

@@ -65,7 +65,7 @@ func (a *applier) beats(b Beats) error {
 			n.Report = b.Report.clip()
 		}
 		alive[b.Node] = true
-		if m, is := a.Machine(b.Node); is && m.State == Booting {
+		if m, is := a.Machine(b.Node); is && m.State == Booting && n.fit() {
 			a.ready(m)
 		}
 	}

@@ -237,31 +237,7 @@ func (n *run) rev(ctx context.Context, space git.Workspace) string {
 }
 
 func (n *run) haveBaseImage(ctx context.Context, progress func(string)) error {
-	ok, _, err := n.r.c.Engine.HasImage(ctx, n.r.c.Image)
-	if err != nil || ok {
-		return err
-	}
-	given := n.takeBaseImage(ctx, progress)
-	if given == nil {
-		return nil
-	}
-	if err := n.r.c.Engine.Pull(ctx, n.r.c.Image, progress); err != nil {
-		return fmt.Errorf("%w: the base image %s is missing; scripts/image builds it (%w)", err, n.r.c.Image, given)
-	}
-	return nil
-}
-
-// takeBaseImage takes the base image from another node.
-func (n *run) takeBaseImage(ctx context.Context, progress func(string)) error {
-	if n.r.c.BaseImage == nil {
-		return errors.New("no other node was asked for it")
-	}
-	progress("taking the base image from another node")
-	r, err := n.r.c.BaseImage(ctx)
-	if err != nil {
-		return err
-	}
-	return errors.Join(n.r.c.Engine.Load(ctx, r), r.Close())
+	return n.r.haveBaseImage(ctx, progress)
 }
 
 func (n *run) hasDevcontainer(ctx context.Context, rev string) (bool, error) {

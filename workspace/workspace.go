@@ -18,6 +18,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/samnode/samnode/chat"
@@ -97,8 +98,9 @@ type Config struct {
 
 // Runner runs this node's leases.
 type Runner struct {
-	c    Config
-	runs runs
+	c      Config
+	runs   runs
+	supply sync.Mutex // held while the base image is fetched
 }
 
 // New checks the configuration; Run does the work.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"time"
 
 	"github.com/samnode/samnode/mesh"
 	"github.com/samnode/samnode/workspace"
@@ -30,6 +31,23 @@ func (n *node) callImage(w http.ResponseWriter, r *http.Request) {
 	if _, err := io.Copy(w, image); err != nil {
 		n.c.Logger.Warn("giving the base image to a node", "err", err)
 		panic(http.ErrAbortHandler) // what was sent is not all of it
+	}
+}
+
+// supply gets what tasks need here before the first one comes. Without it the
+// node says that it is not ready for any.
+func (w *worker) supply(ctx context.Context) error {
+	const again = 30 * time.Second
+	for {
+		err := w.runner.Supply(ctx)
+		if err == nil || ctx.Err() != nil {
+			return nil
+		}
+		w.c.Logger.Warn("getting the base image; again in a while", "err", err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(again):
+		}
 	}
 }
 

@@ -88,6 +88,7 @@ func (w *worker) work(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return w.beats(ctx, w.beat) })
 	g.Go(func() error { return w.runner.Run(ctx) })
+	g.Go(func() error { return w.supply(ctx) })
 	return g.Wait()
 }
 
