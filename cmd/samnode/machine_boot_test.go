@@ -76,7 +76,7 @@ func (g *garage) boot(s hetznertest.Server, userData []byte) {
 	}
 	out, err := exec.Command("docker", "run", "-d", "--name", s.Name, "--hostname", s.Name,
 		"--cap-add", "ALL", "--cap-drop", "SYS_RESOURCE", "--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined",
-		"--cgroupns", "private", "--tmpfs", "/run", "--tmpfs", "/run/lock", "-v", seed+":/var/lib/cloud/seed/nocloud:ro", machineImage).CombinedOutput()
+		"--cgroupns", "host", "-v", "/sys/fs/cgroup:/sys/fs/cgroup", "--tmpfs", "/run", "--tmpfs", "/run/lock", "-v", seed+":/var/lib/cloud/seed/nocloud:ro", machineImage).CombinedOutput()
 	if err != nil {
 		g.t.Errorf("booting %s: %v %s", s.Name, err, out)
 	}
@@ -274,7 +274,7 @@ func TestBoughtMachine(t *testing.T) {
 
 	must[api.PoolSettings](n, "pool", "set", "--warm", "0", "--whole-hours=false", "--free", "0")
 	for _, task := range []chat.TaskID{id, next} {
-		must[map[string]string](n, "task", "release", string(task))
+		must[taskView](n, "task", "release", string(task))
 	}
 	p = n.awaitPool("deleted", 2*time.Minute, func(p api.PoolInfo) bool {
 		return !slices.ContainsFunc(p.Machines, func(m api.PoolMachine) bool { return m.Bought })
