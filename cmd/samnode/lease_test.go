@@ -59,7 +59,7 @@ func TestSlots(t *testing.T) {
 	if most != 2 {
 		t.Errorf("at most %d slots were in use, want 2", most)
 	}
-	for _, want := range []string{"Next in line: all 2 slots are in use", "2 ahead of you: all 2 slots are in use"} {
+	for _, want := range []string{"Next in line: all 2 slots are in use.", "2 ahead of you: all 2 slots are in use."} {
 		if !whys[want] {
 			t.Errorf("no task said %q; they said %v", want, whys)
 		}
