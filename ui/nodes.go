@@ -201,7 +201,7 @@ func (l *lookout) forget() {
 
 // nodesEvents streams the cards of the nodes that changed.
 func (s *Server) nodesEvents(w http.ResponseWriter, r *http.Request) error {
-	owner, names := callerOf(r).may(Owner), ""
+	owner, list := callerOf(r).may(Owner), cardList{}
 	l := looks[around]{life: r.Context(), see: func(ctx context.Context) (around, error) { return s.around(ctx), nil }}
 	l.show = func(ctx context.Context, e *events, a around) ([]string, error) {
 		v := s.nodesView(a, owner)
@@ -210,15 +210,10 @@ func (s *Server) nodesEvents(w http.ResponseWriter, r *http.Request) error {
 			return nil, err
 		}
 		var cards []region
-		all := ""
 		for _, n := range v.Nodes {
-			cards, all = append(cards, region{n.DOM, nodeCardView(n)}), all+n.Name+" "
+			cards = append(cards, region{n.DOM, nodeCardView(n)})
 		}
-		changed, err := e.render(ctx, cards...)
-		if err == nil && all != names { // a node came or went: the whole list
-			names = all
-			changed, err = e.render(ctx, region{"nodes", nodeList(v)})
-		}
+		changed, err := list.render(ctx, e, region{"nodes", nodeList(v)}, cards)
 		return append(out, changed...), err
 	}
 	return s.follow(w, r, l.step)
@@ -268,4 +263,22 @@ func (e *events) render(ctx context.Context, regions ...region) ([]string, error
 		out = append(out, e.fresh(p)...)
 	}
 	return out, nil
+}
+
+// cardList is a list of cards of which each is sent by itself.
+type cardList struct{ ids string }
+
+// render are the cards that changed, or the whole list when one came or went.
+func (c *cardList) render(ctx context.Context, e *events, whole region, cards []region) ([]string, error) {
+	ids := ""
+	for _, card := range cards {
+		ids += card.id + " "
+	}
+	changed, err := e.render(ctx, cards...)
+	if err == nil && ids != c.ids {
+		c.ids = ids
+		delete(e.sent, whole.id) // the cards may have changed since it was sent
+		changed, err = e.render(ctx, whole)
+	}
+	return changed, err
 }

@@ -35,6 +35,7 @@ type frame struct {
 	Others  string   // those of them that answer now
 	Moved   string   // the node that this reader's page just left, because it died
 	Notes   []note
+	Pool    bool // there is a page of the machines
 }
 
 func (s *Server) frame(r *http.Request, title string) frame {
@@ -46,6 +47,7 @@ func (s *Server) frame(r *http.Request, title string) frame {
 	if c.Role == "" {
 		return f
 	}
+	f.Pool = s.Pool != nil
 	a := s.around(r.Context())
 	f.Self, f.Reach, f.Others = a.self(), strings.Join(a.reach(), " "), strings.Join(a.others(), " ")
 	f.Moved, f.Notes = a.movedFrom(r), a.notes()

@@ -2,6 +2,7 @@ package ui
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -54,6 +55,56 @@ func money(millionths int64) string {
 	default:
 		return "$" + strconv.FormatFloat(float64(millionths)/1e6, 'f', 2, 64)
 	}
+}
+
+// euros is an amount of money: €0.31, €1,204.50.
+func euros(n float64) string {
+	switch {
+	case n > 0 && n < 0.005:
+		return "<€0.01"
+	case n < 0:
+		return minus + euros(-n)
+	}
+	cents := uint64(math.Round(n * 100))
+	return fmt.Sprintf("€%s.%02d", thousands(cents/100), cents%100)
+}
+
+// perHour is a small price, with as many digits as it has: €0.0113.
+func perHour(n float64) string {
+	if n >= 1 {
+		return euros(n)
+	}
+	s := strconv.FormatFloat(n, 'f', 4, 64)
+	for len(s) > len("0.00") && s[len(s)-1] == '0' {
+		s = s[:len(s)-1]
+	}
+	return "€" + s
+}
+
+// minutes is a time in whole minutes: 1 min, 34 min, 1 h 05 min.
+func minutes(d time.Duration) string {
+	m := int(d.Round(time.Minute) / time.Minute)
+	switch {
+	case m < 60:
+		return strconv.Itoa(m) + " min"
+	case m%60 == 0:
+		return strconv.Itoa(m/60) + " h"
+	}
+	return fmt.Sprintf("%d h %02d min", m/60, m%60)
+}
+
+// left is how long something still takes, as app.js counts it down: calm until
+// the last minute.
+func left(d time.Duration) string {
+	switch {
+	case d <= 0:
+		return "now"
+	case d <= time.Minute:
+		return "in " + strconv.Itoa(int(d/time.Second)) + " s"
+	case d >= 48*time.Hour:
+		return "in " + plural(int(d/(24*time.Hour)), "day")
+	}
+	return "in " + minutes(d.Truncate(time.Minute))
 }
 
 // count shortens a number: 950, 12.4k, 1.2M.
