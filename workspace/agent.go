@@ -25,18 +25,18 @@ func (n *run) ensureAgent(ctx context.Context) error {
 	n.readyRun, n.mode, n.ownMode, n.model = 0, "", "", ""
 	starts := n.task.State == chat.Preparing || n.task.State == chat.Starting
 	if !starts {
-		_, err := n.startAgent(ctx)
+		_, err := n.startAgent(ctx, func(string) {})
 		return err
 	}
-	if err := n.step(chat.StepAgent, func(ctx context.Context, _ func(string)) (string, error) {
-		return n.startAgent(ctx)
+	if err := n.step(chat.StepAgent, func(ctx context.Context, progress func(string)) (string, error) {
+		return n.startAgent(ctx, progress)
 	}); err != nil {
 		return err
 	}
 	return n.refresh(nil)
 }
 
-func (n *run) startAgent(ctx context.Context) (note string, err error) {
+func (n *run) startAgent(ctx context.Context, progress func(string)) (note string, err error) {
 	c, err := n.await(ctx)
 	if err != nil {
 		return "", err
@@ -47,7 +47,7 @@ func (n *run) startAgent(ctx context.Context) (note string, err error) {
 	}
 	process := info.Run
 	if !info.Running {
-		if process, err = n.spawn(ctx, c, info.Run+1); err != nil {
+		if process, err = n.spawn(ctx, c, info.Run+1, progress); err != nil {
 			return "", failAt(chat.StepAgent, err)
 		}
 	}
@@ -72,11 +72,9 @@ func (n *run) startAgent(ctx context.Context) (note string, err error) {
 }
 
 // spawn writes the agent's configuration into its home and starts it.
-func (n *run) spawn(ctx context.Context, c *shim.Client, number int) (process int, err error) {
-	if !n.agent.BuiltIn() {
-		if err := agents.Ready(n.r.c.Agents, n.agent.Name); err != nil {
-			return 0, err
-		}
+func (n *run) spawn(ctx context.Context, c *shim.Client, number int, progress func(string)) (process int, err error) {
+	if err := n.r.haveAgent(ctx, n.agent, progress); err != nil {
+		return 0, err
 	}
 	start := n.agent.Start(agents.Place{
 		Cwd: n.space.Dir, Home: inHome, Samnode: inBinary, Mode: n.task.Mode, Model: n.task.Model,

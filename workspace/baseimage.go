@@ -4,10 +4,43 @@ import (
 	"context"
 	"errors"
 	"fmt"
+
+	"github.com/samnode/samnode/workspace/agents"
 )
 
-// Supply gets the base image, so that the first task here does not wait for it.
-func (r *Runner) Supply(ctx context.Context) error { return r.haveBaseImage(ctx, func(string) {}) }
+// Supply gets the base image, without which there are no tasks here, and then
+// the agents that other nodes have, so that the first task waits for neither.
+func (r *Runner) Supply(ctx context.Context) error {
+	quiet := func(string) {}
+	if err := r.haveBaseImage(ctx, quiet); err != nil {
+		return err
+	}
+	for _, a := range agents.All() {
+		if err := r.haveAgent(ctx, a, quiet); err != nil && !errors.Is(err, agents.ErrNotInstalled) {
+			return err
+		}
+	}
+	return nil
+}
+
+// haveAgent takes an agent from another node where it is missing.
+func (r *Runner) haveAgent(ctx context.Context, a agents.Agent, progress func(string)) error {
+	if a.BuiltIn() {
+		return nil
+	}
+	r.agents.Lock() // one that comes is waited for
+	defer r.agents.Unlock()
+	missing := agents.Ready(r.c.Agents, a.Name)
+	if missing == nil || r.c.AgentPart == nil {
+		return missing
+	}
+	progress("taking " + a.Title + " from another node")
+	err := agents.Take(ctx, r.c.Agents, a.Name, r.c.AgentPart, nil)
+	if errors.Is(err, agents.ErrNotInstalled) {
+		return fmt.Errorf("no other node of this version has it, and %w", missing)
+	}
+	return err
+}
 
 // haveBaseImage takes the base image from another node where it is missing, or
 // from a registry.

@@ -54,7 +54,11 @@ func (n *run) startContainer(ctx context.Context, image string) error {
 		},
 		CPUs: n.r.c.CPUs, Memory: n.r.c.Memory,
 	}
-	if _, err := os.Stat(n.r.c.Agents); err == nil {
+	if n.r.c.Agents != "" {
+		// It is made here where there is none: an agent may come while the container runs.
+		if err := os.MkdirAll(n.r.c.Agents, 0o755); err != nil {
+			return fmt.Errorf("making the folder of agents: %w", err)
+		}
 		spec.Binds = append(spec.Binds, docker.Bind{Host: n.r.c.Agents, Container: inAgents, ReadOnly: true})
 	}
 	if _, err := n.r.c.Engine.Create(ctx, spec); err != nil {

@@ -73,6 +73,9 @@ type Config struct {
 	// [docker.Engine.Load] takes it; nil: a registry is asked.
 	BaseImage func(ctx context.Context) (io.ReadCloser, error)
 	Agents    string // folder of the installed agents, mounted read-only
+	// AgentPart reads a part of an agent from a node that has it, as
+	// [agents.Take] takes it; nil: what is installed here is all.
+	AgentPart func(ctx context.Context, folder string) (io.ReadCloser, error)
 	Tools     string // folder of the dev container CLI
 
 	Board  Board
@@ -101,6 +104,7 @@ type Runner struct {
 	c      Config
 	runs   runs
 	supply sync.Mutex // held while the base image is fetched
+	agents sync.Mutex // held while an agent is
 }
 
 // New checks the configuration; Run does the work.

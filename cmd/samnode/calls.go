@@ -42,6 +42,7 @@ func (n *node) calls() http.Handler {
 		},
 	})))
 	mux.HandleFunc("GET "+imagePath, n.callImage)
+	mux.HandleFunc("GET "+agentPath+"{part}", n.callAgent)
 	mux.Handle("/calls/v1/self", mesh.Answer(callCodes, n.callSelf))
 	mux.Handle(workspaces.Prefix, n.onlyCore(n.workspaceServer()))
 	mux.Handle(pagesPath+"/", http.StripPrefix(pagesPath, http.HandlerFunc(n.callPages)))

@@ -103,6 +103,7 @@ type spaces struct {
 	forge  func(chat.Project) (workspace.Forge, error)
 	secret func(ctx context.Context, p chat.ProjectID, name string) (string, error)
 	image  func(ctx context.Context) (io.ReadCloser, error) // the base image; nil: of a registry
+	agent  func(ctx context.Context, folder string) (io.ReadCloser, error) // a part of an agent; nil: what is installed here is all
 }
 
 // ownBoard is the room of a core node as its runner needs it: of the tasks it
@@ -151,7 +152,7 @@ func (h *host) openWorkspaces(s spaces) error {
 	h.tenure = provision.NewTenure(h.c.LeaseFor)
 	h.runner, err = workspace.New(workspace.Config{
 		Node: chat.Node(h.c.Node), Dir: h.c.dir("w"), Binary: binary, Image: h.c.Image, BaseImage: s.image,
-		Agents: h.c.Agents, Tools: h.c.dir("tools"),
+		Agents: h.c.Agents, AgentPart: s.agent, Tools: h.c.dir("tools"),
 		Board: s.board, Engine: h.engine, Mirrors: h.mirrors, Forge: s.forge, Secret: s.secret, Tenure: h.tenure,
 		Upstream: h.c.Upstream, Silence: h.c.Silence, CPUs: h.c.CPUs, Memory: h.c.Memory, Logger: h.c.Logger,
 	})

@@ -21,6 +21,7 @@ import (
 	"github.com/samnode/samnode/mesh/meshtest"
 	"github.com/samnode/samnode/provision/hetzner/hetznertest"
 	"github.com/samnode/samnode/ui/api"
+	"github.com/samnode/samnode/workspace/agents"
 	"github.com/samnode/samnode/workspace/forge/githubtest"
 	"github.com/samnode/samnode/workspace/git/gittest"
 )
@@ -226,6 +227,21 @@ func (n *testNode) soon(within time.Duration, ok func() bool) bool {
 	return true
 }
 
+// agentComesTo waits for the agents that the core node has.
+func (n *testNode) agentComesTo(machine string) {
+	n.t.Helper()
+	if agents.Ready(os.Getenv("SAMNODE_AGENTS"), "claude") != nil {
+		return // scripts/setup says so
+	}
+	began := time.Now()
+	if !n.soon(2*time.Minute, func() bool {
+		return exec.CommandContext(n.t.Context(), "docker", "exec", machine, "/var/lib/samnode/agents/bin/claude", "--version").Run() == nil
+	}) {
+		n.t.Errorf("Claude Code never came to machine %s", machine)
+	}
+	n.t.Logf("Claude Code runs there %s later", time.Since(began).Round(100*time.Millisecond))
+}
+
 // TestBoughtMachine: a task that finds no slot has a machine bought, which
 // boots, joins and runs it to its pull request; the next one starts there; when
 // nobody needs it any more it is deleted, and nothing of it is left.
@@ -268,6 +284,7 @@ func TestBoughtMachine(t *testing.T) {
 	if v := n.turn(next, 1); string(v.Lease.Node) != machine || len(cloud.Ever()) != 1 {
 		t.Errorf("the next task ran on %s after %d servers were made, want it warm on %s", v.Lease.Node, len(cloud.Ever()), machine)
 	}
+	n.agentComesTo(machine)
 	if out := dockerRun(t, "exec", machine, "ip", "route"); !strings.Contains(out, "blackhole 169.254.169.254") {
 		t.Errorf("the machine's way to the provider's metadata is open:\n%s", out)
 	}

@@ -240,7 +240,7 @@ func (n *node) removedByOther(ctx context.Context, pool provision.Pool) error {
 		if err == nil || errors.Is(err, errNotMember) { // of a try before, whose answer was lost
 			return nil
 		}
-		if !errors.Is(err, mesh.ErrUnreachable) && !errors.Is(err, mesh.ErrNoAnswer) && !errors.Is(err, errNoLeader) {
+		if !isAway(err) && !errors.Is(err, errNoLeader) {
 			return err
 		}
 	}

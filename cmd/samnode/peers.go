@@ -11,6 +11,7 @@ import (
 	"github.com/samnode/samnode/mesh"
 	"github.com/samnode/samnode/provision"
 	"github.com/samnode/samnode/workspace"
+	"github.com/samnode/samnode/workspace/agents"
 )
 
 // What nodes tell each other keeps its meaning by these codes.
@@ -23,6 +24,8 @@ var callCodes = mesh.Codes{
 	"stale":      chat.ErrStale,
 	"invalid":    chat.ErrInvalid,
 	"forbidden":  errForbidden,
+
+	"not_installed": agents.ErrNotInstalled,
 }
 
 var (
@@ -120,7 +123,7 @@ func (c *cores) call(ctx context.Context, path string, in, out any) error {
 			c.front(p.Node)
 			return nil
 		}
-		if !errors.Is(err, mesh.ErrUnreachable) && !errors.Is(err, mesh.ErrNoAnswer) && !errors.Is(err, errNoLeader) || errors.Is(ctx.Err(), context.Canceled) {
+		if !isAway(err) && !errors.Is(err, errNoLeader) || errors.Is(ctx.Err(), context.Canceled) {
 			return err
 		}
 		c.back(p.Node) // also when the time is over: the next call is not to wait for the same one
@@ -129,4 +132,9 @@ func (c *cores) call(ctx context.Context, path string, in, out any) error {
 		}
 	}
 	return fmt.Errorf("asking the core nodes: %w: %w", workspace.ErrAway, err)
+}
+
+// isAway tells whether a node could not be asked, or did not answer.
+func isAway(err error) bool {
+	return errors.Is(err, mesh.ErrUnreachable) || errors.Is(err, mesh.ErrNoAnswer)
 }

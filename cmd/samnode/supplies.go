@@ -1,20 +1,26 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/samnode/samnode/mesh"
 	"github.com/samnode/samnode/workspace"
+	"github.com/samnode/samnode/workspace/agents"
 )
 
-// imagePath is where a core node gives its base image to members, so that a
-// mesh needs no image registry.
-const imagePath = "/calls/v1/image"
+// Where a core node gives members what their tasks need, so that a mesh needs
+// no image registry, and a machine neither npm nor anybody who installs agents.
+const (
+	imagePath = "/calls/v1/image"
+	agentPath = "/calls/v1/agent/"
+)
 
 func (n *node) callImage(w http.ResponseWriter, r *http.Request) {
 	if _, err := n.memberOf(r); err != nil {
@@ -27,11 +33,48 @@ func (n *node) callImage(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer image.Close()
-	w.Header().Set("Content-Type", "application/x-tar")
-	if _, err := io.Copy(w, image); err != nil {
-		n.c.Logger.Warn("giving the base image to a node", "err", err)
-		panic(http.ErrAbortHandler) // what was sent is not all of it
+	n.give(w, "the base image", func(w io.Writer) error {
+		_, err := io.Copy(w, image)
+		return err
+	})
+}
+
+func (n *node) callAgent(w http.ResponseWriter, r *http.Request) {
+	if _, err := n.memberOf(r); err != nil {
+		mesh.Refuse(w, callCodes, err)
+		return
 	}
+	part := r.PathValue("part")
+	n.give(w, part, func(w io.Writer) error { return agents.Pack(r.Context(), n.c.Agents, part, w) })
+}
+
+// give answers with what send writes. An error after the first byte cuts the
+// answer short, for what was sent is not all of it.
+func (n *node) give(w http.ResponseWriter, what string, send func(io.Writer) error) {
+	w.Header().Set("Content-Type", "application/octet-stream")
+	out := &counted{w: w}
+	err := send(out)
+	switch {
+	case err == nil:
+	case out.n == 0:
+		mesh.Refuse(w, callCodes, err)
+	default:
+		n.c.Logger.Warn("giving a node "+what, "err", err)
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// counted counts what is written.
+type counted struct {
+	w io.Writer
+	n int64
+}
+
+// Write implements io.Writer.
+func (c *counted) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	c.n += int64(n)
+	return n, err
 }
 
 // supply gets what tasks need here before the first one comes. Without it the
@@ -43,7 +86,7 @@ func (w *worker) supply(ctx context.Context) error {
 		if err == nil || ctx.Err() != nil {
 			return nil
 		}
-		w.c.Logger.Warn("getting the base image; again in a while", "err", err)
+		w.c.Logger.Warn("getting what tasks need; again in a while", "err", err)
 		select {
 		case <-ctx.Done():
 		case <-time.After(again):
@@ -53,28 +96,32 @@ func (w *worker) supply(ctx context.Context) error {
 
 // baseImage takes the image from the first core node that gives it.
 func (w *worker) baseImage(ctx context.Context) (io.ReadCloser, error) {
-	err := errors.New("no core node is known")
-	for _, p := range w.cores.get() {
-		var body io.ReadCloser
-		if body, err = w.stream(ctx, mesh.CallURL(p.Addr, imagePath)); err == nil {
-			return body, nil
-		}
-	}
-	return nil, fmt.Errorf("asking the core nodes for the base image: %w", err)
+	return w.taken(ctx, "the base image", imagePath)
 }
 
-func (w *worker) stream(ctx context.Context, url string) (io.ReadCloser, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return nil, err
+// agentPart takes a part of an agent from the first core node that has it.
+func (w *worker) agentPart(ctx context.Context, folder string) (io.ReadCloser, error) {
+	return w.taken(ctx, folder, agentPath+url.PathEscape(folder))
+}
+
+// taken asks one core node after the other. What one of them does not have, one
+// that is away may.
+func (w *worker) taken(ctx context.Context, what, path string) (io.ReadCloser, error) {
+	var away, answer error
+	for _, p := range w.cores.get() {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, mesh.CallURL(p.Addr, path), nil)
+		if err != nil {
+			return nil, err
+		}
+		resp, err := w.client.Do(req)
+		switch {
+		case err == nil:
+			return resp.Body, nil
+		case isAway(err):
+			away = fmt.Errorf("%w: %w", workspace.ErrAway, err)
+		default:
+			answer = err
+		}
 	}
-	resp, err := w.nodes.Do(req)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", workspace.ErrAway, err)
-	}
-	if resp.StatusCode != http.StatusOK {
-		text, _ := io.ReadAll(io.LimitReader(resp.Body, 1000)) // as much as there is of the reason
-		return nil, errors.Join(fmt.Errorf("it answers %s: %s", resp.Status, text), resp.Body.Close())
-	}
-	return resp.Body, nil
+	return nil, fmt.Errorf("asking the core nodes for %s: %w", what, cmp.Or(away, answer, errors.New("none is known")))
 }

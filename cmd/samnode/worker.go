@@ -51,7 +51,7 @@ func (w *worker) open(ctx context.Context) error {
 		Base: func() string { return mesh.CallURL(w.cores.get()[0].Addr, roomPath) },
 		Lost: func() { w.cores.back(w.cores.get()[0].Node) },
 	})
-	return w.openWorkspaces(spaces{board: w.board, forge: w.forge, secret: w.secret, image: w.baseImage})
+	return w.openWorkspaces(spaces{board: w.board, forge: w.forge, secret: w.secret, image: w.baseImage, agent: w.agentPart})
 }
 
 // allow lets core nodes in, and dials nobody else.

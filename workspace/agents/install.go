@@ -38,12 +38,20 @@ type Manifest struct {
 // for workspaces that still run them; Prune removes those. Two calls at once
 // wait for each other. progress gets a line per step and may be nil.
 func Install(ctx context.Context, dir string, names []string, progress func(string)) error {
-	if progress == nil {
-		progress = func(string) {}
-	}
 	parts, err := partsOf(names)
 	if err != nil {
 		return err
+	}
+	return bring(ctx, dir, parts, progress, installer.npm)
+}
+
+// source fills stage with a part.
+type source func(in installer, ctx context.Context, stage string, p part) error
+
+// bring puts the parts into dir, those that are not there from the source.
+func bring(ctx context.Context, dir string, parts []part, progress func(string), from source) error {
+	if progress == nil {
+		progress = func(string) {}
 	}
 	if err := os.MkdirAll(filepath.Join(dir, "lib"), 0o755); err != nil {
 		return fmt.Errorf("making the folder of agents: %w", err)
@@ -60,7 +68,7 @@ func Install(ctx context.Context, dir string, names []string, progress func(stri
 	in := installer{dir: dir, arch: arch(), progress: progress}
 	in.sweep()
 	for _, p := range parts {
-		if err := in.install(ctx, p); err != nil {
+		if err := in.install(ctx, p, from); err != nil {
 			return fmt.Errorf("installing %s: %w", p.name, err)
 		}
 		m.Version, m.Arch = 1, in.arch
@@ -126,6 +134,11 @@ type installer struct {
 	progress  func(string)
 }
 
+// fill puts the machine's kind into a path or the name of a package.
+func (in installer) fill(pattern string) string {
+	return strings.ReplaceAll(pattern, "{arch}", in.arch)
+}
+
 const staging = ".staging-"
 
 // sweep removes what interrupted installations left. The lock is held.
@@ -136,7 +149,7 @@ func (in installer) sweep() {
 	}
 }
 
-func (in installer) install(ctx context.Context, p part) error {
+func (in installer) install(ctx context.Context, p part, from source) error {
 	folder := p.folder(in.arch)
 	place := filepath.Join(in.dir, "lib", folder)
 	if _, err := os.Stat(place); err == nil {
@@ -150,16 +163,11 @@ func (in installer) install(ctx context.Context, p part) error {
 	defer os.RemoveAll(stage)
 	began := time.Now()
 	in.progress("downloading " + p.name)
-	if err := in.npm(ctx, stage, p); err != nil {
+	if err := from(in, ctx, stage, p); err != nil {
 		return err
 	}
 	if err := in.verify(stage, p); err != nil {
 		return err
-	}
-	for _, path := range p.trim {
-		if err := os.RemoveAll(filepath.Join(stage, strings.ReplaceAll(path, "{arch}", in.arch))); err != nil {
-			return fmt.Errorf("trimming: %w", err)
-		}
 	}
 	if err := readable(stage); err != nil {
 		return fmt.Errorf("making it readable: %w", err)
@@ -186,7 +194,7 @@ func (in installer) npm(ctx context.Context, stage string, p part) error {
 		args = append(args, "--omit=optional")
 	}
 	for _, pkg := range p.packages {
-		args = append(args, strings.ReplaceAll(pkg, "{arch}", in.arch))
+		args = append(args, in.fill(pkg))
 	}
 	cmd := exec.CommandContext(ctx, npm, args...)
 	cmd.Dir = stage
@@ -199,6 +207,11 @@ func (in installer) npm(ctx context.Context, stage string, p part) error {
 	cmd.WaitDelay = 5 * time.Second
 	if err := cmd.Run(); err != nil {
 		return npmError(ctx, err, out.String())
+	}
+	for _, path := range p.trim {
+		if err := os.RemoveAll(filepath.Join(stage, in.fill(path))); err != nil {
+			return fmt.Errorf("trimming: %w", err)
+		}
 	}
 	return nil
 }
@@ -221,7 +234,7 @@ func npmError(ctx context.Context, err error, out string) error {
 // verify checks that every program is there.
 func (in installer) verify(stage string, p part) error {
 	for _, target := range p.links {
-		path := filepath.Join(stage, strings.ReplaceAll(target, "{arch}", in.arch))
+		path := filepath.Join(stage, in.fill(target))
 		if _, err := os.Stat(path); err != nil {
 			return fmt.Errorf("the package lacks %s", filepath.Base(path))
 		}
@@ -258,7 +271,7 @@ func (in installer) link(p part, folder string) error {
 		return fmt.Errorf("making %s: %w", bin, err)
 	}
 	for _, name := range slices.Sorted(maps.Keys(p.links)) {
-		target := filepath.Join("..", "lib", folder, strings.ReplaceAll(p.links[name], "{arch}", in.arch))
+		target := filepath.Join("..", "lib", folder, in.fill(p.links[name]))
 		link := filepath.Join(bin, name)
 		if now, err := os.Readlink(link); err == nil && now == target {
 			continue
