@@ -2,6 +2,7 @@ package hetzner
 
 import (
 	"context"
+	"errors"
 
 	"github.com/hetznercloud/hcloud-go/v2/hcloud"
 
@@ -18,17 +19,20 @@ const nobody = 1<<53 - 1
 //
 // Nil does not say that there is room in the account's limits: no call tells.
 func (c *Client) Check(ctx context.Context) error {
-	if _, resp, err := c.api.Location.List(ctx, hcloud.LocationListOpts{ListOpts: hcloud.ListOpts{PerPage: 1}}); err != nil {
+	found, resp, err := c.api.Location.List(ctx, hcloud.LocationListOpts{ListOpts: hcloud.ListOpts{PerPage: 1}})
+	if err == nil && len(found) == 0 {
+		err = errors.New("the answer has no locations")
+	}
+	if err != nil {
 		return explain(about("reading the locations"), resp, err)
 	}
-	_, resp, err := c.api.Server.Update(ctx, &hcloud.Server{ID: nobody}, hcloud.ServerUpdateOpts{})
-	if err != nil {
-		refusal := explain(about("changing servers"), resp, err)
-		switch refusal.Trouble {
-		case provision.Gone, provision.BadOrder: // it looked at what was asked
-		default:
-			return refusal
-		}
+	_, resp, err = c.api.Server.Update(ctx, &hcloud.Server{ID: nobody}, hcloud.ServerUpdateOpts{})
+	if err == nil {
+		err = errors.New("a server that does not exist was changed")
+	}
+	refusal := explain(about("changing servers"), resp, err)
+	if refusal.Trouble != provision.Gone && refusal.Trouble != provision.BadOrder { // else it looked at what was asked
+		return refusal
 	}
 	_, err = c.sshKey(ctx)
 	return err

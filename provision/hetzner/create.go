@@ -11,6 +11,15 @@ import (
 	"github.com/samnode/samnode/provision"
 )
 
+// How often a server is looked for whose POST had no answer, and one whose name
+// is taken, with pauses of 1, 2, 4 ... seconds: lists lag by some seconds. If
+// Hetzner wants to be left alone for longer than longestLook, the caller waits.
+const (
+	looksAfterSilence = 3
+	looksAfterTaken   = 6
+	longestLook       = 30 * time.Second
+)
+
 // Create makes the server of an order, waits for everything that Hetzner does
 // to it, and returns it. At most [MaxCreates] are made at a time; others wait.
 //
@@ -21,9 +30,10 @@ import (
 // location; what it returns says what the server really is. A server of that
 // name with other labels is left alone: trouble Foreign.
 //
-// Where something goes wrong with a server that is known, the server is
-// returned beside the error. With trouble Broken it is to be deleted: one of
-// its actions failed. With any other trouble, call again.
+// Once there may be a server of this order, only these are its troubles: Broken,
+// one of its actions failed, and the server beside the error is to be deleted;
+// Gone, Busy, somebody deletes it; and Unreachable: call again, whatever else
+// went wrong. Any other trouble says that this call made none.
 func (c *Client) Create(ctx context.Context, o provision.Order) (provision.Server, error) {
 	opts, err := c.options(ctx, o)
 	if err != nil {
@@ -73,30 +83,27 @@ func unsent(err error) bool {
 
 // adopt looks for the server of an order whose POST was refused with why.
 // Lists lag: that it is not in one does not say that it does not exist, least
-// of all when its name is taken.
+// of all when its name is taken. A look that fails is only worth another one.
 func (c *Client) adopt(ctx context.Context, s subject, why *provision.ProviderError, taken bool) (*hcloud.Server, error) {
-	looks := 3
+	looks, asked := looksAfterSilence, why.Wait // by Hetzner
 	if taken {
-		looks = 6
+		looks = looksAfterTaken
 	}
-	pause := time.Second
+	pause := firstPoll
 	for i := range looks {
 		if i > 0 || !taken {
-			if err := sleep(ctx, max(pause, why.Wait)); err != nil {
+			if asked > longestLook || sleep(ctx, max(pause, asked)) != nil {
 				return nil, why
 			}
 			pause *= 2
 		}
 		found, resp, err := c.api.Server.GetByName(ctx, s.order.Name)
-		if err != nil {
-			refusal := explain(subject{doing: "looking for the server " + s.order.Name}, resp, err)
-			if refusal.Trouble == provision.Denied {
-				return nil, refusal
-			}
+		switch {
+		case err != nil:
+			refusal := explain(about("looking for the server %s", s.order.Name), resp, err)
 			c.log.Warn("Hetzner did not say whether there is a server", "name", s.order.Name, "err", refusal)
-			continue
-		}
-		if found != nil {
+			asked = refusal.Wait
+		case found != nil && found.Name == s.order.Name:
 			return c.claim(s, found)
 		}
 	}
@@ -109,10 +116,10 @@ func (c *Client) adopt(ctx context.Context, s subject, why *provision.ProviderEr
 // claim takes a server that carries this op's label, and no other.
 func (c *Client) claim(s subject, found *hcloud.Server) (*hcloud.Server, error) {
 	switch {
-	case found.Name != s.order.Name || !c.ours(found.Labels) || found.Labels[provision.LabelOp] != s.order.Op:
+	case !c.ours(found.Labels) || found.Labels[provision.LabelOp] != s.order.Op:
 		return nil, refuse(provision.Foreign, nil, "There is a server %s at Hetzner (%d) that samnode did not make for this: it is left alone, and another name is taken.", found.Name, found.ID)
 	case found.Status == hcloud.ServerStatusDeleting:
-		return nil, refuse(provision.Busy, nil, "The server %s is being deleted at Hetzner; its name is free only after that.", found.Name)
+		return nil, refuse(provision.Busy, nil, "The server %s is being deleted at Hetzner; its name is free only after that, and samnode asks for it again.", found.Name)
 	}
 	c.log.Info("adopted a server that was there", "name", found.Name, "id", found.ID, "op", s.order.Op)
 	return found, nil
@@ -126,12 +133,12 @@ func (c *Client) finish(ctx context.Context, s subject, server *hcloud.Server, a
 	if actions == nil {
 		all, err := c.actions(ctx, server)
 		if err != nil {
-			return known, err
+			return known, exists(err)
 		}
 		actions = all
 	}
 	if err := c.await(ctx, s, actions); err != nil {
-		return known, err
+		return known, exists(err)
 	}
 	c.mark(ctx, server)
 	now, err := c.Server(ctx, known.ID)
@@ -143,4 +150,16 @@ func (c *Client) finish(ctx context.Context, s subject, server *hcloud.Server, a
 	}
 	c.log.Warn("a new server was not read again", "name", known.Name, "err", err)
 	return known, nil
+}
+
+// exists is a refusal about a server that was made. That a call may not be made
+// any more, say, is then not what became of the order.
+func exists(err error) error {
+	var p *provision.ProviderError
+	if !errors.As(err, &p) || p.Trouble == provision.Broken || p.Trouble == provision.Gone {
+		return err
+	}
+	open := refuse(provision.Unreachable, err, "%s", p.Text)
+	open.Wait = p.Wait
+	return open
 }

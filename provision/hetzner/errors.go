@@ -49,7 +49,7 @@ func explain(s subject, resp *hcloud.Response, err error) *provision.ProviderErr
 	}
 	var arg hcloud.ArgumentError
 	if errors.As(err, &arg) {
-		return refuse(provision.BadOrder, err, "Hetzner's library refuses %s: %s.", s.doing, clip(arg.Error()))
+		return refuse(provision.BadOrder, err, "Hetzner's library refuses %s: %s. This is a fault of samnode's: upgrade it, or report it.", s.doing, clip(arg.Error()))
 	}
 	return s.unanswered(resp, err)
 }
@@ -59,13 +59,13 @@ func (s subject) unanswered(resp *hcloud.Response, err error) *provision.Provide
 	var timeout net.Error
 	switch {
 	case errors.Is(err, context.Canceled):
-		return refuse(provision.Unreachable, err, "%s was given up before Hetzner answered.", upper(s.doing))
+		return refuse(provision.Unreachable, err, "%s was given up before Hetzner answered; samnode looks later what came of it.", upper(s.doing))
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
-		return refuse(provision.Unreachable, err, "Hetzner did not answer in time to %s; it may be done all the same.", s.doing)
+		return refuse(provision.Unreachable, err, "Hetzner did not answer in time to %s; it may be done all the same, and samnode looks again.", s.doing)
 	case resp != nil && resp.Response != nil:
-		return refuse(provision.Unreachable, err, "What Hetzner answered to %s (status %d) cannot be read: is there a proxy in between?", s.doing, resp.StatusCode)
+		return refuse(provision.Unreachable, err, "What Hetzner answered to %s (status %d) cannot be read; samnode asks again. If it stays so, see whether there is a proxy in between.", s.doing, resp.StatusCode)
 	}
-	return refuse(provision.Unreachable, err, "There is no answer from Hetzner to %s: %s.", s.doing, clip(err.Error()))
+	return refuse(provision.Unreachable, err, "There is no answer from Hetzner to %s (%s); samnode asks again.", s.doing, clip(err.Error()))
 }
 
 // answered is for Hetzner's own error codes.
@@ -73,9 +73,9 @@ func (s subject) answered(e hcloud.Error, wait time.Duration) *provision.Provide
 	var p *provision.ProviderError
 	switch e.Code { //nolint:exhaustive // what is not here is told by its status
 	case hcloud.ErrorCodeUnauthorized:
-		p = refuse(provision.Denied, e, "Hetzner does not know the API token: make a new one with read and write rights in the Hetzner console and give it to samnode. Nothing is bought until then.")
+		p = refuse(provision.Denied, e, "Hetzner does not know the API token and so refuses %s: %s", s.doing, newToken)
 	case hcloud.ErrorCodeForbidden, "token_readonly":
-		p = refuse(provision.Denied, e, "The Hetzner API token may not do this (%s); it probably may only read. Make one with read and write rights in the Hetzner console and give it to samnode. Nothing is bought until then.", s.doing)
+		p = refuse(provision.Denied, e, "The Hetzner API token may not do this (%s: %s), it probably may only read: %s", s.doing, clip(e.Message), newToken)
 	case hcloud.ErrorCodeNotFound:
 		p = s.missing(e)
 	case hcloud.ErrorCodeInvalidInput:
@@ -83,20 +83,20 @@ func (s subject) answered(e hcloud.Error, wait time.Duration) *provision.Provide
 	case hcloud.ErrorCodeResourceUnavailable, hcloud.ErrorCodePlacementError:
 		p = s.soldOut(e)
 	case hcloud.ErrorCodeInvalidServerType:
-		p = refuse(provision.BadOffer, e, "Hetzner does not make servers of type %s any more, or not with this image: %s.", s.order.Type, clip(e.Message))
-	case hcloud.ErrorCodeUniquenessError:
-		p = refuse(provision.Foreign, e, "Hetzner has something of that name already (%s): %s.", s.doing, clip(e.Message))
+		p = refuse(provision.BadOffer, e, "Hetzner does not make servers of type %s any more, or not with this image (%s); %s", s.order.Type, clip(e.Message), nextChoice)
+	case hcloud.ErrorCodeUniquenessError: // whose it is, only a look tells
+		p = refuse(provision.Unreachable, e, "Hetzner has something of that name already, and samnode could not see whose it is (%s); it looks again.", s.doing)
 	case hcloud.ErrorCodeRateLimitExceeded:
 		p = refuse(provision.NoBudget, e, "Hetzner wants fewer calls: %s goes on in %s.", s.doing, soon(max(wait, time.Second)))
 	case hcloud.ErrorCodeProtected:
-		p = refuse(provision.Busy, e, "Hetzner refuses %s because somebody protected it: take the protection away in the Hetzner console.", s.doing)
+		p = refuse(provision.Busy, e, "Hetzner refuses %s because somebody protected it: take the protection away in the Hetzner console. Until then samnode tries again.", s.doing)
 	case hcloud.ErrorCodeLocked, hcloud.ErrorCodeConflict, hcloud.ErrorCodeResourceLocked, "must_be_unassigned":
-		p = refuse(provision.Busy, e, "Hetzner is doing something else with it, so %s has to wait: %s.", s.doing, clip(e.Message))
+		p = refuse(provision.Busy, e, "Hetzner is doing something else with it (%[2]s), so %[1]s is tried again later.", s.doing, clip(e.Message))
 	case hcloud.ErrorDeprecatedAPIEndpoint:
 		p = refuse(provision.BadOrder, e, "Hetzner took away what this samnode uses for %s: upgrade samnode.", s.doing)
 	case hcloud.ErrorCodeMaintenance, hcloud.ErrorCodeServiceError, hcloud.ErrorCodeServerError, hcloud.ErrorCodeBadGateway,
 		hcloud.ErrorCodeTimeout, hcloud.ErrorCodeUnknownError, hcloud.ErrorCodeRobotUnavailable:
-		p = refuse(provision.Unreachable, e, "Hetzner has trouble of its own with %s: %s.", s.doing, clip(e.Message))
+		p = refuse(provision.Unreachable, e, "Hetzner has trouble of its own with %s (%s); samnode tries again.", s.doing, clip(e.Message))
 	default:
 		p = s.other(e)
 	}
@@ -114,27 +114,46 @@ func (s subject) other(e hcloud.Error) *provision.ProviderError {
 	if r := e.Response(); r != nil {
 		status = r.StatusCode
 	}
-	return refuse(ofStatus(status), e, "Hetzner refuses %s: %s (%s).", s.doing, clip(e.Message), e.Code)
+	t := ofStatus(status)
+	return refuse(t, e, "Hetzner refuses %s: %s (%s). %s", s.doing, clip(e.Message), e.Code, next(t))
 }
 
 // bare is for answers with a status and nothing else, most of them not by the
 // API but by what stands before it.
 func (s subject) bare(status int, wait time.Duration, err error) *provision.ProviderError {
 	t := ofStatus(status)
-	if status == http.StatusNotFound {
-		t = provision.Unreachable // the API says what is not there; a proxy only that it knows no such page
-	}
-	p := refuse(t, err, "Hetzner answered %s with %d %s and no reason.", s.doing, status, http.StatusText(status))
+	p := refuse(t, err, "Hetzner answered %s with %d %s and no reason. %s", s.doing, status, http.StatusText(status), next(t))
 	p.Wait = wait
 	return p
 }
 
+// What a person is told to do, or what samnode does, in more than one sentence.
+const (
+	newToken   = "make a new one with read and write rights in the Hetzner console and give it to samnode (samnode secret set HCLOUD_TOKEN)."
+	nextChoice = "the next type or location is tried."
+)
+
+// next is what follows a refusal that says little.
+func next(t provision.Trouble) string {
+	switch t { //nolint:exhaustive // the others pass by themselves
+	case provision.Denied:
+		return "Look in the Hetzner console whether the account is in order, or " + newToken
+	case provision.BadOrder:
+		return "Trying again will not help: look at the settings of the pool, or upgrade samnode."
+	case provision.SoldOut:
+		return upper(nextChoice)
+	}
+	return "It is tried again."
+}
+
+// ofStatus: a 404 without the API's code for it is by something in between that
+// knows no such page, and does not say that there is no such server.
 func ofStatus(status int) provision.Trouble {
 	switch status {
 	case http.StatusUnauthorized, http.StatusForbidden:
 		return provision.Denied
-	case http.StatusNotFound:
-		return provision.Gone
+	case http.StatusNotFound, http.StatusRequestTimeout:
+		return provision.Unreachable
 	case http.StatusConflict, http.StatusLocked:
 		return provision.Busy
 	case http.StatusPreconditionFailed:
@@ -142,7 +161,7 @@ func ofStatus(status int) provision.Trouble {
 	case http.StatusTooManyRequests:
 		return provision.NoBudget
 	}
-	if status >= 400 && status < 500 && status != http.StatusRequestTimeout {
+	if status >= 400 && status < 500 {
 		return provision.BadOrder
 	}
 	return provision.Unreachable

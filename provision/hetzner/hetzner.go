@@ -10,8 +10,8 @@
 // again after anything, by anybody.
 //
 // Calls are counted where they leave, one by one. Nothing is repeated behind
-// the caller's back but what the comments say, and in no hour are there more
-// than half of those that Hetzner allows.
+// the caller's back but what the comments say, and in no hour does one client
+// make more than half of those that Hetzner allows.
 //
 // Only servers with this mesh's labels are listed, adopted or swept.
 package hetzner
@@ -89,7 +89,7 @@ func New(cfg Config) (*Client, error) {
 		hcloud.WithApplication("samnode", cfg.Version),
 		hcloud.WithRetryOpts(hcloud.RetryOpts{MaxRetries: 0}), // its own would spend the allowance unseen, and repeat a POST
 		hcloud.WithHTTPClient(&http.Client{
-			Transport: &transport{next: cfg.Transport, budget: budget, log: cfg.Logger},
+			Transport: &transport{next: cfg.Transport, budget: budget, token: cfg.Token, log: cfg.Logger},
 			Timeout:   cfg.Timeout,
 			CheckRedirect: func(*http.Request, []*http.Request) error {
 				return http.ErrUseLastResponse // an API that redirects is not the API

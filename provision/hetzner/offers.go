@@ -27,11 +27,14 @@ func (c *Client) Offers(ctx context.Context) ([]provision.Offer, error) {
 		return nil, err
 	}
 	prices, resp, err := c.api.Pricing.Get(ctx)
+	if err == nil && prices.Currency == "" {
+		err = errors.New("the answer has no prices")
+	}
 	if err != nil {
 		return nil, explain(about("reading Hetzner's prices"), resp, err)
 	}
 	if prices.Currency != "EUR" {
-		return nil, refuse(provision.BadOrder, nil, "Hetzner gives this account's prices in %q, and samnode counts in euro: nothing is bought.", clip(prices.Currency))
+		return nil, refuse(provision.BadOrder, nil, "Hetzner gives this account's prices in %q, and samnode counts in euro: nothing can be bought with it. Use a project of an account that pays in euro.", clip(prices.Currency))
 	}
 	address := addressPrices(prices)
 	var all []provision.Offer
@@ -46,7 +49,7 @@ func (c *Client) Offers(ctx context.Context) ([]provision.Offer, error) {
 		}
 	}
 	if len(all) == 0 {
-		return nil, refuse(provision.Unreachable, nil, "Hetzner's list of types has none with a price that can be read.")
+		return nil, refuse(provision.Unreachable, nil, "Hetzner's list of types has none with a price that can be read; samnode asks again.")
 	}
 	return all, nil
 }

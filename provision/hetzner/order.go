@@ -2,6 +2,7 @@ package hetzner
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -101,6 +102,9 @@ func (c *Client) sshKey(ctx context.Context) (*hcloud.SSHKey, error) {
 	}
 	s := about("finding the SSH key %s", c.cfg.SSHKey)
 	found, resp, err := c.api.SSHKey.GetByFingerprint(ctx, c.cfg.SSHKey)
+	if err == nil && found == nil && resp.Meta.Pagination == nil {
+		err = errors.New("the answer has no list")
+	}
 	if err != nil {
 		return nil, explain(s, resp, err)
 	}

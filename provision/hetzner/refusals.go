@@ -14,7 +14,7 @@ import (
 // missing is a 404: of an order it says that a part of it is gone.
 func (s subject) missing(e hcloud.Error) *provision.ProviderError {
 	if s.order.Name == "" {
-		return refuse(provision.Gone, e, "Hetzner has no such thing any more: %s.", s.doing)
+		return refuse(provision.Gone, e, "Hetzner says that there is nothing of the kind any more (%s); samnode takes it for gone.", s.doing)
 	}
 	return s.part(e, strings.ToLower(e.Message))
 }
@@ -53,19 +53,19 @@ func (s subject) part(e hcloud.Error, text string) *provision.ProviderError {
 	case has("image"):
 		return refuse(provision.BadOrder, e, "Hetzner has no image %s for servers of type %s: choose another one in the settings.", o.Image, o.Type)
 	case has("server_type", "server type"):
-		return refuse(provision.BadOffer, e, "Hetzner does not sell servers of type %s: %s.", o.Type, clip(e.Message))
+		return refuse(provision.BadOffer, e, "Hetzner does not sell servers of type %s (%s); %s", o.Type, clip(e.Message), nextChoice)
 	case has("location"):
-		return refuse(provision.BadOffer, e, "Hetzner makes no servers in %s: %s.", o.Location, clip(e.Message))
+		return refuse(provision.BadOffer, e, "Hetzner makes no servers in %s (%s); %s", o.Location, clip(e.Message), nextChoice)
 	}
-	return refuse(provision.BadOrder, e, "Hetzner refuses %s: %s (%s).", s.doing, clip(e.Message), e.Code)
+	return refuse(provision.BadOrder, e, "Hetzner refuses %s: %s (%s). %s", s.doing, clip(e.Message), e.Code, next(provision.BadOrder))
 }
 
 func (s subject) soldOut(e hcloud.Error) *provision.ProviderError {
 	if strings.Contains(strings.ToLower(e.Message), "location disabled") {
-		return refuse(provision.BadOffer, e, "Hetzner has closed the location %s to new servers.", s.order.Location)
+		return refuse(provision.BadOffer, e, "Hetzner has closed the location %s to new servers; %s", s.order.Location, nextChoice)
 	}
 	if s.order.Name == "" {
-		return refuse(provision.SoldOut, e, "Hetzner has nothing left for %s: %s.", s.doing, clip(e.Message))
+		return refuse(provision.SoldOut, e, "Hetzner has nothing left for %s (%s). %s", s.doing, clip(e.Message), next(provision.SoldOut))
 	}
-	return refuse(provision.SoldOut, e, "Hetzner has no %s left in %s: %s.", s.order.Type, s.order.Location, clip(e.Message))
+	return refuse(provision.SoldOut, e, "Hetzner has no %s left in %s (%s); %s", s.order.Type, s.order.Location, clip(e.Message), nextChoice)
 }

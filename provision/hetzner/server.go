@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	perPage  = 50 // as many as Hetzner gives
-	maxPages = 200
+	perPage  = 50  // as many as Hetzner gives
+	maxPages = 200 // 10,000 of anything is no project of a mesh's
 )
 
 // Server reads one server. Trouble Gone: Hetzner itself says that it does not
@@ -69,9 +69,12 @@ func (c *Client) Delete(ctx context.Context, id string) error {
 		return err
 	}
 	s := about("deleting the server %s", id)
-	_, resp, err := c.api.Server.DeleteWithResult(ctx, &hcloud.Server{ID: n})
-	if err == nil {
+	begun, resp, err := c.api.Server.DeleteWithResult(ctx, &hcloud.Server{ID: n})
+	switch {
+	case err == nil && begun.Action != nil && begun.Action.ID != 0:
 		return nil
+	case err == nil:
+		err = errors.New("the answer has no action")
 	}
 	refusal := explain(s, resp, err)
 	switch refusal.Trouble {
@@ -108,11 +111,16 @@ func pages[T any](s subject, list func(page int) ([]T, *hcloud.Response, error))
 			return nil, explain(s, resp, err)
 		}
 		all = append(all, some...)
-		if page = resp.Meta.Pagination.NextPage; page == 0 {
+		switch following := resp.Meta.Pagination.NextPage; {
+		case following == 0:
 			return all, nil
+		case following <= page:
+			n = maxPages // it goes round
+		default:
+			page = following
 		}
 	}
-	return nil, refuse(provision.Unreachable, nil, "Hetzner's list does not end (%s).", s.doing)
+	return nil, refuse(provision.Unreachable, nil, "Hetzner's list does not end (%s); samnode asks again.", s.doing)
 }
 
 func serverOf(s *hcloud.Server) provision.Server {

@@ -1,7 +1,9 @@
 package hetzner
 
 import (
+	"bytes"
 	"fmt"
+	"io"
 	"log/slog"
 	"math"
 	"net/http"
@@ -11,10 +13,16 @@ import (
 	"time"
 )
 
-// transport is the one door to Hetzner: every call is paid for here.
+// maxAnswer bounds what is read of an answer. A page of 50 servers has a few
+// hundred kilobytes.
+const maxAnswer = 8 << 20
+
+// transport is the one door to Hetzner: every call is paid for here, and every
+// answer has an end.
 type transport struct {
 	next   http.RoundTripper
 	budget *allowance
+	token  string
 	log    *slog.Logger
 }
 
@@ -42,9 +50,28 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		if pause := t.budget.pause(time.Now()); status == http.StatusTooManyRequests && pause > 0 {
 			resp.Header.Set("Retry-After", strconv.Itoa(int(math.Ceil(pause.Seconds())))) // for the caller, where Hetzner gave none
 		}
+		if err = t.read(resp); err != nil {
+			resp = nil
+		}
 	}
 	t.log.Debug("called Hetzner", "method", req.Method, "path", req.URL.Path, "status", status, "took", time.Since(began), "err", err)
 	return resp, err
+}
+
+// read takes the whole of an answer. Should something in between have sent the
+// token back, it is taken out, so that no error and no log can hold it.
+func (t *transport) read(resp *http.Response) error {
+	data, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	resp.Body.Close()
+	switch {
+	case err != nil:
+		return fmt.Errorf("reading the answer: %w", err)
+	case len(data) > maxAnswer:
+		return fmt.Errorf("the answer has more than %d bytes", maxAnswer)
+	}
+	data = bytes.ReplaceAll(data, []byte(t.token), []byte("[token]"))
+	resp.Body, resp.ContentLength = io.NopCloser(bytes.NewReader(data)), int64(len(data))
+	return nil
 }
 
 func kindOf(req *http.Request) string {

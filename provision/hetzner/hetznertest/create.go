@@ -119,7 +119,7 @@ func (c *Cloud) roomLocked(o order) *answer {
 	}
 	place := o.kind.name + "@" + o.location.Name
 	switch {
-	case servers >= c.cfg.ServerLimit:
+	case servers >= c.rules.servers:
 		return limit("server_limit")
 	case addresses >= c.cfg.AddressLimit && (o.v4 || o.v6):
 		return limit("primary_ip_limit")

@@ -18,13 +18,19 @@ type Fault struct {
 	For time.Duration
 	// After does what was asked first: only the answer goes wrong.
 	After bool
+	// Delay is how long the answer takes.
+	Delay time.Duration
 	// Hang gives no answer until the client goes away.
 	Hang bool
-	// Status, Code, Message and Details are the answer. Without a code it has
-	// no JSON, as one by a proxy.
+	// Reset breaks the connection in place of an answer.
+	Reset bool
+	// Status, Code, Message and Details are the answer; without a status it is
+	// the usual one. Without a code it has no JSON, as one by a proxy.
 	Status        int
 	Code, Message string
 	Details       any
+	// Body is sent as JSON in place of Code, Message and Details, whatever it is.
+	Body string
 	// RetryAfter is a header; empty: none.
 	RetryAfter string
 }
@@ -41,11 +47,15 @@ type rules struct {
 	readOnly, revoked    bool
 	lag                  time.Duration
 	failures             []Failure
-	datacenters          bool // still answered
+	servers              int // the account's limit
+	deleteTime           time.Duration
 }
 
-func newRules() rules {
-	return rules{soldOut: map[string]bool{}, unsupported: map[string]bool{}, closed: map[string]bool{}, noType: map[string]bool{}}
+func newRules(cfg Config) rules {
+	return rules{
+		soldOut: map[string]bool{}, unsupported: map[string]bool{}, closed: map[string]bool{}, noType: map[string]bool{},
+		servers: cfg.ServerLimit, deleteTime: cfg.DeleteTime,
+	}
 }
 
 // Failure is an action that ends in error.
@@ -67,6 +77,14 @@ func AnswerHangs() Fault { return Fault{On: "POST /servers", Times: 1, After: tr
 
 // CreateHangs makes no server and never says so.
 func CreateHangs() Fault { return Fault{On: "POST /servers", Times: 1, Hang: true} }
+
+// AnswerReset makes the server and breaks the connection.
+func AnswerReset() Fault { return Fault{On: "POST /servers", Times: 1, After: true, Reset: true} }
+
+// AnswerGarbled makes the server and sends half of the answer.
+func AnswerGarbled() Fault {
+	return Fault{On: "POST /servers", Times: 1, After: true, Status: 201, Body: `{"server":{"id":10`}
+}
 
 // TooMany is a burst of 429 on all calls. retryAfter is in seconds; empty:
 // only the RateLimit headers tell.
@@ -112,7 +130,7 @@ func (c *Cloud) Break(f Fault) {
 func (c *Cloud) Heal() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.faults, c.rules = nil, newRules()
+	c.faults, c.rules, c.types = nil, newRules(c.cfg), catalog()
 	for _, i := range c.images {
 		i.gone = false
 	}
@@ -155,7 +173,7 @@ func (c *Cloud) RemoveImage(name string) {
 }
 
 // Limit sets how many servers the account may have.
-func (c *Cloud) Limit(servers int) { c.change(func() { c.cfg.ServerLimit = servers }) }
+func (c *Cloud) Limit(servers int) { c.change(func() { c.rules.servers = servers }) }
 
 // ReadOnly makes the token one that may only read.
 func (c *Cloud) ReadOnly() { c.change(func() { c.rules.readOnly = true }) }
@@ -167,7 +185,7 @@ func (c *Cloud) Revoke() { c.change(func() { c.rules.revoked = true }) }
 func (c *Cloud) Lag(d time.Duration) { c.change(func() { c.rules.lag = d }) }
 
 // SlowDelete is how long deletes take from now on.
-func (c *Cloud) SlowDelete(d time.Duration) { c.change(func() { c.cfg.DeleteTime = d }) }
+func (c *Cloud) SlowDelete(d time.Duration) { c.change(func() { c.rules.deleteTime = d }) }
 
 func (c *Cloud) change(f func()) {
 	c.mu.Lock()
@@ -202,10 +220,13 @@ func (f *Fault) matches(method, where string) bool {
 }
 
 func (f *Fault) answer() answer {
-	a := answer{status: f.Status, header: map[string]string{}, plain: http.StatusText(f.Status), wrong: true}
+	a := answer{status: f.Status, plain: http.StatusText(f.Status), wrong: true}
 	if f.Code != "" {
 		a = fail(f.Status, f.Code, f.Message, f.Details)
-		a.header = map[string]string{}
+	}
+	a.header = map[string]string{}
+	if f.Body != "" {
+		a.plain, a.header["Content-Type"] = f.Body, jsonType
 	}
 	if f.RetryAfter != "" {
 		a.header["Retry-After"] = f.RetryAfter

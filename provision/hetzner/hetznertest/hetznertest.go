@@ -12,10 +12,12 @@ package hetznertest
 
 import (
 	"cmp"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -68,7 +70,7 @@ type Call struct {
 	At     time.Time
 	Method string
 	Path   string // with its query
-	Status int    // 0: it hung
+	Status int    // 0: there was no answer
 }
 
 // New makes a cloud without servers.
@@ -84,7 +86,7 @@ func New(cfg Config) *Cloud {
 	cfg.RateLimit = cmp.Or(cfg.RateLimit, 3600)
 	cfg.ServerLimit = cmp.Or(cfg.ServerLimit, 10)
 	cfg.AddressLimit = cmp.Or(cfg.AddressLimit, 2*cfg.ServerLimit)
-	c := &Cloud{cfg: cfg, next: 1000, types: catalog(), images: images(), rules: newRules()}
+	c := &Cloud{cfg: cfg, next: 1000, types: catalog(), images: images(), rules: newRules(cfg)}
 	c.rate = rate{limit: cfg.RateLimit, left: float64(cfg.RateLimit), at: cfg.Now()}
 	return c
 }
@@ -117,13 +119,31 @@ func (d direct) RoundTrip(req *http.Request) (*http.Response, error) {
 		in.Body = http.NoBody // as a server has it
 	}
 	w := httptest.NewRecorder()
-	d.handler.ServeHTTP(w, in) // one that hangs ends with the context
-	if err := req.Context().Err(); err != nil {
+	err := d.serve(w, in) // what hangs ends with the context
+	if gone := req.Context().Err(); gone != nil {
+		return nil, gone
+	}
+	if err != nil {
 		return nil, err
 	}
 	resp := w.Result()
 	resp.Request = req
 	return resp, nil
+}
+
+// serve returns what a client sees of a handler that breaks the connection.
+func (d direct) serve(w http.ResponseWriter, req *http.Request) (err error) {
+	defer func() {
+		switch v := recover(); v {
+		case nil:
+		case http.ErrAbortHandler:
+			err = &net.OpError{Op: "read", Net: "tcp", Err: syscall.ECONNRESET}
+		default:
+			panic(v)
+		}
+	}()
+	d.handler.ServeHTTP(w, req)
+	return nil
 }
 
 // Calls are all requests so far.

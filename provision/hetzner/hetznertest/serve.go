@@ -2,6 +2,7 @@ package hetznertest
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -13,7 +14,10 @@ import (
 	"time"
 )
 
-const maxBody = 1 << 20
+const (
+	maxBody  = 1 << 20
+	jsonType = "application/json; charset=utf-8"
+)
 
 // ServeHTTP answers one call.
 func (c *Cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -22,13 +26,15 @@ func (c *Cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusRequestEntityTooLarge)
 		return
 	}
-	a, hang, hook := c.take(r, body)
+	a, f, hook := c.take(r, body)
 	if hook != nil {
 		hook()
 	}
-	if hang {
+	if !f.answers(r.Context()) {
 		c.note(r, 0)
-		<-r.Context().Done()
+		if f.Reset {
+			panic(http.ErrAbortHandler)
+		}
 		return
 	}
 	data := []byte(a.plain)
@@ -37,7 +43,7 @@ func (c *Cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return
 		}
-		w.Header().Set("Content-Type", "application/json; charset=utf-8")
+		w.Header().Set("Content-Type", jsonType)
 	}
 	for k, v := range a.header {
 		w.Header().Set(k, v)
@@ -57,24 +63,42 @@ func (c *Cloud) note(r *http.Request, status int) {
 	c.calls = append(c.calls, Call{At: c.cfg.Now(), Method: r.Method, Path: r.URL.RequestURI(), Status: status})
 }
 
-// take does what was asked, or what goes wrong instead. hook is to be called
-// without the lock.
-func (c *Cloud) take(r *http.Request, body []byte) (a answer, hang bool, hook func()) {
+// take does what was asked, and says what goes wrong with it. hook is to be
+// called without the lock.
+func (c *Cloud) take(r *http.Request, body []byte) (a answer, f Fault, hook func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	where := "/" + strings.TrimPrefix(strings.TrimPrefix(r.URL.Path, "/v1"), "/")
 	if refusal := c.gateLocked(r); refusal != nil {
-		return *refusal, false, nil
+		return *refusal, f, nil
 	}
-	f := c.faultLocked(r.Method, where)
-	if f != nil && !f.After {
-		return f.answer(), f.Hang, nil
+	if found := c.faultLocked(r.Method, where); found != nil {
+		f = *found
 	}
-	a, hook = c.routeLocked(r, strings.Split(where[1:], "/"), body)
-	if f != nil {
-		return f.answer(), f.Hang, hook
+	done := f.After || !f.Hang && !f.Reset && f.Status == 0
+	if done {
+		a, hook = c.routeLocked(r, strings.Split(where[1:], "/"), body)
 	}
-	return a, false, hook
+	if f.Status != 0 {
+		a = f.answer()
+	}
+	return a, f, hook
+}
+
+// answers waits for an answer's time, and is whether there is one.
+func (f Fault) answers(ctx context.Context) bool {
+	if f.Hang {
+		<-ctx.Done()
+	}
+	if f.Delay > 0 {
+		t := time.NewTimer(f.Delay)
+		defer t.Stop()
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+		}
+	}
+	return ctx.Err() == nil && !f.Reset
 }
 
 // gateLocked is what stands before the API.

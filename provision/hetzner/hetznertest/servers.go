@@ -116,7 +116,7 @@ func (c *Cloud) deleteLocked(s *server) (answer, func()) {
 	if c.busyLocked(s, now) {
 		return fail(423, "locked", "server is locked", nil), nil
 	}
-	a := c.actLocked("delete_server", s, c.cfg.DeleteTime)
+	a := c.actLocked("delete_server", s, c.rules.deleteTime)
 	if a.code == "" {
 		s.steps = append(s.steps, step{now, "deleting"}, step{a.ends, gone})
 		s.gone = a.ends
