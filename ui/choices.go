@@ -73,6 +73,7 @@ var keyTable = []struct {
 	{[]string{"g", "t"}, "tasks"},
 	{[]string{"g", "p"}, "projects"},
 	{[]string{"g", "m"}, "nodes of the mesh"},
+	{[]string{"g", "o"}, "pool of machines"},
 	{[]string{"g", "s"}, "settings"},
 	{[]string{"g", "n"}, "tasks that need you"},
 	{[]string{"v", "c"}, "chat"},

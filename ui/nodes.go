@@ -210,10 +210,11 @@ func (s *Server) nodesEvents(w http.ResponseWriter, r *http.Request) error {
 			return nil, err
 		}
 		var cards []region
+		shape := ""
 		for _, n := range v.Nodes {
-			cards = append(cards, region{n.DOM, nodeCardView(n)})
+			cards, shape = append(cards, region{n.DOM, nodeCardView(n)}), shape+n.Name+" "
 		}
-		changed, err := list.render(ctx, e, region{"nodes", nodeList(v)}, cards)
+		changed, err := list.render(ctx, e, shape, region{"nodes", nodeList(v)}, cards)
 		return append(out, changed...), err
 	}
 	return s.follow(w, r, l.step)
@@ -266,17 +267,14 @@ func (e *events) render(ctx context.Context, regions ...region) ([]string, error
 }
 
 // cardList is a list of cards of which each is sent by itself.
-type cardList struct{ ids string }
+type cardList struct{ shape string }
 
-// render are the cards that changed, or the whole list when one came or went.
-func (c *cardList) render(ctx context.Context, e *events, whole region, cards []region) ([]string, error) {
-	ids := ""
-	for _, card := range cards {
-		ids += card.id + " "
-	}
+// render are the cards that changed, or the whole list when its shape did: a
+// card came, went or has another place.
+func (c *cardList) render(ctx context.Context, e *events, shape string, whole region, cards []region) ([]string, error) {
 	changed, err := e.render(ctx, cards...)
-	if err == nil && ids != c.ids {
-		c.ids = ids
+	if err == nil && shape != c.shape {
+		c.shape = shape
 		delete(e.sent, whole.id) // the cards may have changed since it was sent
 		changed, err = e.render(ctx, whole)
 	}

@@ -19,7 +19,7 @@ func (s *Server) pool(w http.ResponseWriter, r *http.Request) error {
 
 func (s *Server) poolFrame(r *http.Request, title string) frame {
 	f := s.frame(r, title)
-	f.Nav, f.Extra = "pool", []string{s.assets.url("nodes.css")}
+	f.Nav, f.Extra = "pool", []string{s.assets.url("nodes.css"), s.assets.url("pool.css")}
 	return f
 }
 
@@ -100,14 +100,15 @@ func (s *Server) poolBuy(w http.ResponseWriter, r *http.Request) error {
 		return errNoPart
 	}
 	get := func(name string) string { return strings.TrimSpace(r.PostFormValue(name)) }
-	form := buyForm{ID: formID(r), CPUs: get("cpus"), Memory: get("memory"), Location: get("location")}
+	form := buyForm{CPUs: get("cpus"), Memory: get("memory"), Location: get("location")}
+	form.ID = derive(formID(r), form.CPUs, form.Memory, form.Location)
 	need, err := readNeed(form)
 	if err == nil {
 		_, err = s.Pool.Buy(r.Context(), callerOf(r).author(), need)
 	}
 	switch {
 	case err == nil:
-		return s.did(w, r, "/pool#coming")
+		return s.did(w, r, "/pool#machines")
 	case scripted(r):
 		return err
 	}
@@ -119,13 +120,19 @@ func (s *Server) poolBuy(w http.ResponseWriter, r *http.Request) error {
 
 // poolSet saves the settings, or only shows what they would cost.
 func (s *Server) poolSet(w http.ResponseWriter, r *http.Request) error {
-	if s.Pool == nil {
-		return errNoPart
+	p, err := s.readPool(r.Context())
+	if err != nil {
+		return err
 	}
 	trial := r.PostFormValue("try") != "" // also parses the form
 	form, set := readPoolForm(r.PostForm)
-	err := form.check()
-	if err == nil && !trial {
+	err = form.check()
+	switch {
+	case err != nil || trial:
+	case form.Seen != seenOf(p.Settings):
+		form.Seen = seenOf(p.Settings)
+		err = fmt.Errorf("%w: somebody has changed the settings since this page was made. Look at them below, and save once more if yours are to hold", chat.ErrRefused)
+	default:
 		err = s.Pool.SetPool(r.Context(), callerOf(r).author(), set)
 	}
 	switch {
@@ -136,8 +143,8 @@ func (s *Server) poolSet(w http.ResponseWriter, r *http.Request) error {
 	}
 	status := http.StatusOK
 	if err != nil {
-		p := s.problem(r, err)
-		form.Alert, status = &p, p.Status
+		problem := s.problem(r, err)
+		form.Alert, status = &problem, problem.Status
 	}
 	form.Trial = err == nil
 	return s.showPool(w, r, status, func(_ *frame, v *poolView, p api.PoolInfo) {
@@ -247,7 +254,7 @@ func (s *Server) poolEvents(w http.ResponseWriter, r *http.Request) error {
 	if s.Pool == nil {
 		return errNoPart
 	}
-	may, cards := callerOf(r).may(Owner), cardList{}
+	may, machines, ops := callerOf(r).may(Owner), cardList{}, cardList{}
 	type found struct {
 		pool   api.PoolInfo
 		around around
@@ -259,17 +266,41 @@ func (s *Server) poolEvents(w http.ResponseWriter, r *http.Request) error {
 	}}
 	l.show = func(ctx context.Context, e *events, f found) ([]string, error) {
 		v := s.poolView(f.pool, f.around, may)
-		out, err := e.render(ctx, region{"pool-sum", poolSummaryView(v)}, region{"pool-notes", poolNotes(v)}, region{"figures", poolFiguresView(v)},
-			region{"coming", comingView(v)}, region{"joined", joinedView(v)}, region{"ops", opsList(v)}, region{"choices", choicesView(v)}, region{"first", firstView(v)})
+		out, err := e.render(ctx, region{"pool-sum", poolSummaryView(v)}, region{"brake", brakeView(v)}, region{"pool-notes", poolNotes(v)},
+			region{"figures", poolFiguresView(v)}, region{"choices", choicesView(v)}, region{"first", firstView(v)})
 		if err != nil {
 			return nil, err
 		}
-		var list []region
-		for _, m := range v.Bought {
-			list = append(list, region{m.DOM, machineCard(m, v.May)})
+		shape, cards := v.cards()
+		changed, err := machines.render(ctx, e, shape, region{"machines", machinesView(v)}, cards)
+		if err != nil {
+			return nil, err
 		}
-		changed, err := cards.render(ctx, e, region{"bought", boughtView(v)}, list)
-		return append(out, changed...), err
+		shape, cards = v.Ops.cards()
+		moved, err := ops.render(ctx, e, shape, region{"ops", opsList(v.Ops)}, cards)
+		return slices.Concat(out, changed, moved), err
 	}
 	return s.follow(w, r, l.step)
+}
+
+// cards are the machines, each by itself, and the shape of their list.
+func (v poolView) cards() (shape string, cards []region) {
+	for _, g := range v.Groups {
+		shape += g.Name + ": "
+		for _, m := range g.Machines {
+			cards, shape = append(cards, region{m.DOM, machineCard(m, v.May)}), shape+m.Name+" "
+		}
+	}
+	if shape == "" {
+		shape = "none, " + v.Stopped + v.Buy.First
+	}
+	return shape, cards
+}
+
+// cards are the ops, each by itself, and the shape of their list.
+func (v opsView) cards() (shape string, cards []region) {
+	for _, o := range v.all() {
+		cards, shape = append(cards, region{o.DOM, opCard(o)}), shape+o.DOM+" "
+	}
+	return fmt.Sprint(len(v.Open), v.Left, shape), cards
 }

@@ -1,9 +1,12 @@
 package ui
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"math"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -23,14 +26,12 @@ type poolForm struct {
 	Costs      poolCosts
 	Wrong      map[string]string // what is wrong with a field, as a sentence
 	Alert      *problem
-	Trial      bool // these are not saved
+	Trial      bool   // these are not saved
+	Seen       string // stands for the settings that the form was made from
 }
 
 // numberField is a number of the settings. Each has the same look.
-type numberField struct {
-	Name, Label, Unit, Value, Step, Help string
-	Most                                 string
-}
+type numberField struct{ Name, Label, Unit, Value, Step, Help string }
 
 // field returns the one of that name.
 func (f poolForm) field(name string) numberField {
@@ -43,19 +44,22 @@ func (f poolForm) field(name string) numberField {
 }
 
 // numberFields are the numbers and their names, without values.
-var numberFields = []numberField{
-	{Name: "machines", Label: "Machines at once", Help: "At most. 0 buys none."},
-	{Name: "per_day", Label: "Euros a day", Step: "0.01", Help: "At most, by the day of UTC."},
-	{Name: "warm", Label: "Keep an idle machine", Unit: "minutes", Help: "At least."},
-	{Name: "free", Label: "Keep free", Unit: "slots", Help: "While the last task is under an hour old."},
-	{Name: "prewarm", Label: "Buy ahead", Unit: "slots", Help: "At most, as the bursts of the last two hours say. 0 buys none."},
-	{Name: "boot", Label: "Time to come up", Unit: "minutes", Help: "After that a machine is deleted and another one tried."},
-	{Name: "life", Label: "Life of a machine", Unit: "hours", Help: "In its last one it gets no new tasks, and goes when it has none."},
+func numberFields() []numberField {
+	return []numberField{
+		{Name: "machines", Label: "Machines at once", Help: "At most. 0 buys none."},
+		{Name: "per_day", Label: "Money a day", Unit: "€", Step: "0.01", Help: "At most, by the day of UTC."},
+		{Name: "warm", Label: "An idle machine stays", Unit: "minutes", Help: "At least."},
+		{Name: "free", Label: "Slots kept free", Unit: "slots", Help: "While the last task is under an hour old."},
+		{Name: "prewarm", Label: "Slots bought ahead", Unit: "slots", Help: "At most, when the last two hours had bursts of tasks. 0 buys none."},
+		{Name: "boot", Label: "Time to come up", Unit: "minutes", Help: "After that it is deleted, and another one tried."},
+		{Name: "life", Label: "Life of a machine", Unit: "hours", Help: "In its last hour it gets no new tasks."},
+	}
 }
 
-func newPoolForm(set api.PoolSettings) poolForm {
+func newPoolForm(p api.PoolInfo) poolForm {
+	set := p.Settings
 	f := poolForm{
-		Locations: strings.Join(set.Locations, ", "), Image: set.Image,
+		Locations: strings.Join(set.Locations, ", "), Image: set.Image, Seen: seenOf(set), Costs: costsOf(set, p),
 		WholeHours: set.WholeHours, Shared: set.Shared, Stopped: set.Stopped,
 	}
 	values := map[string]string{
@@ -71,9 +75,16 @@ func newPoolForm(set api.PoolSettings) poolForm {
 	return f
 }
 
+// seenOf stands for settings, so that a form does not take back what somebody
+// else has changed since it was made.
+func seenOf(set api.PoolSettings) string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%+v", set))
+	return hex.EncodeToString(sum[:8])
+}
+
 // fill takes the values of the numbers.
 func (f *poolForm) fill(value func(name string) string) {
-	for _, n := range numberFields {
+	for _, n := range numberFields() {
 		n.Value = value(n.Name)
 		f.Numbers = append(f.Numbers, n)
 	}
@@ -84,7 +95,7 @@ func readPoolForm(posted url.Values) (poolForm, api.PoolSettings) {
 	get := func(name string) string { return strings.TrimSpace(normal(posted.Get(name))) }
 	f := poolForm{
 		Sizes: normal(posted.Get("sizes")), Locations: get("locations"), Image: get("image"), Wrong: map[string]string{},
-		WholeHours: get("whole_hours") != "", Shared: get("shared") != "", Stopped: get("stopped") != "",
+		WholeHours: get("whole_hours") != "", Shared: get("shared") != "", Stopped: get("stopped") != "", Seen: get("seen"),
 	}
 	f.fill(get)
 	whole := func(name string) int {
@@ -157,16 +168,14 @@ type buyForm struct {
 }
 
 func newBuyForm(p api.PoolInfo) buyForm {
-	f := buyForm{ID: newID(), First: "Nothing can be bought now: see what may be bought, and why not."}
-	seen := map[string]bool{}
+	f := buyForm{ID: newID(), First: "Nothing can be bought now: the table says why."}
 	for _, c := range p.Choices {
-		if !seen[c.Location] {
-			seen[c.Location] = true
+		if !slices.Contains(f.Locations, c.Location) {
 			f.Locations = append(f.Locations, c.Location)
 		}
 	}
-	if c, ok := firstChoice(p.Settings, p.Choices); ok {
-		f.First = fmt.Sprintf("The first choice is %s at %s, with %s: %s an hour, %s a day. Each hour that begins is paid whole.",
+	if c, ok := firstChoice(p.Settings, p.Choices); ok && c.Refused == "" {
+		f.First = fmt.Sprintf("Without a wish it is %s at %s, with %s: %s an hour, %s for a whole day.",
 			line(c.Type, 40), line(c.Location, 40), plural(c.Slots, "slot"), perHour(c.Hour), euros(c.Day))
 	}
 	return f

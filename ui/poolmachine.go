@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/samnode/samnode/chat"
@@ -19,14 +20,17 @@ type machineView struct {
 	Chip           chip
 	Place, Price   string
 	Owner          string
-	Slots          string
-	Tasks          []slotTask
-	Free           int // slots that a task could get
+	Version        string
+	Coming, Joined bool
+	Slots          []slotView
+	Spare          string // slots that are not shown, in words
 	Paid           *paidHour
 	Stay           string // why it stays, or goes
 	Goes           moment
 	Kept           moment
-	Began          moment // of what it is doing
+	Bought         moment
+	Began          moment // of its state
+	BeganWord      string
 	Most           string // time that it may take
 	Next           moment
 	Waits          []string // what it waits for
@@ -37,8 +41,9 @@ type machineView struct {
 	CanDelete      bool
 }
 
-type slotTask struct {
-	link
+// slotView is a slot, free or with a task in it.
+type slotView struct {
+	Task  *link
 	Since moment
 }
 
@@ -49,12 +54,12 @@ type moment struct {
 	Text string // as it is in UTC
 	Far  bool   // another day: the text alone is shown
 	Left string // how long until then
+	Long string // how long since then
 }
 
 // paidHour is the hour that a machine is paid for, as a bar. The figures are
 // minutes of it.
 type paidHour struct {
-	Text  string
 	Gone  string // minutes that are over
 	From  string // the first minute since which a task runs
 	Used  string // minutes from then until now
@@ -65,81 +70,88 @@ type paidHour struct {
 func (s *Server) machineView(m api.PoolMachine, p api.PoolInfo, a around) machineView {
 	v := machineView{
 		Name: line(m.Name, 63), DOM: "machine-" + m.Name, Path: "/pool/machines/" + url.PathEscape(m.Name),
-		Price: perHour(m.Hour), Stay: visible(m.Stay), Why: visible(m.Why), Failed: visible(m.Failed),
-		Goes: newMoment(m.Until, p.At), Paid: newPaidHour(m, p.At),
+		Owner: line(m.Owner, 100), Joined: !m.Bought, Coming: m.Bought && isComing(m),
+		Stay: visible(m.Stay), Why: visible(m.Why), Failed: visible(m.Failed),
+		Goes: newMoment(m.Until, p.At), Bought: newMoment(m.Created, p.At), Began: newMoment(m.Since, p.At), Paid: newPaidHour(m, p.At),
 	}
 	silent := false
 	for _, n := range a.Nodes {
 		if n.Name == m.Name {
-			v.URL, silent = "/nodes/"+url.PathEscape(m.Name), !n.Online
+			v.URL, v.Version, silent = "/nodes/"+url.PathEscape(m.Name), line(n.Version, 40), !n.Online
 		}
 	}
 	v.Chip = machineChip(m, silent)
 	if m.Type != "" {
 		v.Place = line(m.Type, 40) + " at " + line(m.Location, 40)
 	}
-	if m.Owner != "" {
-		v.Owner = line(m.Owner, 100)
+	if m.Hour > 0 {
+		v.Price = perHour(m.Hour) + " an hour"
 	}
-	s.slots(&v, m, p.At)
 	if m.Keep.After(p.At) {
 		v.Kept = newMoment(m.Keep, p.At)
 	}
-	if !m.Since.IsZero() {
-		v.Began = newMoment(m.Since, p.At)
-	}
-	if m.Deadline.After(m.Since) && !m.Since.IsZero() {
+	if v.Coming && m.Deadline.After(m.Since) {
 		v.Most = minutes(m.Deadline.Sub(m.Since))
 	}
+	v.BeganWord = strings.ToLower(m.State) + " since"
+	v.Slots, v.Spare = s.slotViews(m, p.At)
 	s.intent(&v, m, p)
 	v.CanKeep = m.Bought && (m.State == ready || m.State == draining) && !m.Leaves
 	v.CanDelete = m.Bought && !m.Leaves && m.State != deleting && m.State != failing
 	return v
 }
 
-// slots shows who has them.
-func (s *Server) slots(v *machineView, m api.PoolMachine, now time.Time) {
-	v.Slots = fmt.Sprintf("%d of %s", len(m.Tasks), plural(m.Slots, "slot"))
-	if m.Slots == 0 {
-		v.Slots = "no slots"
+// freeSlots are the slots that a task could get.
+func freeSlots(m api.PoolMachine) int {
+	if m.State != ready || m.Leaves {
+		return 0
 	}
-	tasks := slices.SortedFunc(slices.Values(m.Tasks), func(a, b api.Lease) int { return cmp.Compare(a.Slot, b.Slot) })
-	for i, l := range tasks {
-		if i == tasksShown {
-			v.Tasks = append(v.Tasks, slotTask{link: link{Name: fmt.Sprintf("%d more", len(tasks)-i), URL: "/nodes/" + url.PathEscape(m.Name)}})
-			break
-		}
-		v.Tasks = append(v.Tasks, slotTask{link{Name: s.titleOf(l.Task), URL: "/t/" + url.PathEscape(string(l.Task))}, newMoment(l.Since, now)})
-	}
-	if m.State == ready && !m.Leaves {
-		v.Free = max(0, m.Slots-len(m.Tasks))
-	}
+	return max(0, m.Slots-len(m.Tasks))
 }
 
-// intent tells what the op of a machine that is to come waits for.
+// slotViews are the slots with their tasks, then those that are free.
+func (s *Server) slotViews(m api.PoolMachine, now time.Time) (slots []slotView, spare string) {
+	tasks := slices.SortedFunc(slices.Values(m.Tasks), func(a, b api.Lease) int { return cmp.Compare(a.Slot, b.Slot) })
+	for _, l := range tasks {
+		slots = append(slots, slotView{s.taskLink(string(l.Task)), newMoment(l.Since, now)})
+	}
+	slots = append(slots, make([]slotView, freeSlots(m))...)
+	if more := len(slots) - tasksShown; more > 0 {
+		slots, spare = slots[:tasksShown], fmt.Sprintf("and %d more, %d free", more, freeSlots(m))
+	}
+	return slots, spare
+}
+
+// intent tells which op made the machine, and what it waits for.
 func (s *Server) intent(v *machineView, m api.PoolMachine, p api.PoolInfo) {
-	for _, o := range p.Ops {
-		if o.Machine != m.Name || o.Kind != "buy" {
-			continue
-		}
+	i := slices.IndexFunc(p.Ops, func(o api.PoolOp) bool { return o.Machine == m.Name && o.Kind == "buy" })
+	if i >= 0 {
+		o := p.Ops[i]
+		v.Why = s.reasonOf(o)
 		if o.Task != "" {
 			v.For = s.taskLink(o.Task)
 		}
-		if o.State == "open" && m.State != booting && o.Text != "" {
+		if v.Coming && o.State == "open" && o.Text != "" {
 			v.Waits = append(v.Waits, visible(o.Text))
 		}
-		if o.Next.After(p.At) {
+		if v.Coming && o.Next.After(p.At) {
 			v.Next = newMoment(o.Next, p.At)
 		}
-		break
 	}
 	if m.State == wanted && p.Stopped != "" && !slices.Contains(v.Waits, visible(p.Stopped)) {
 		v.Waits = append(v.Waits, visible(p.Stopped))
 	}
 }
 
+// reasonOf is why an op began, with the task's title for its id.
+func (s *Server) reasonOf(o api.PoolOp) string {
+	if o.Task == "" {
+		return visible(o.Reason)
+	}
+	return visible(strings.ReplaceAll(o.Reason, o.Task, "“"+s.titleOf(chat.TaskID(o.Task))+"”"))
+}
+
 func machineChip(m api.PoolMachine, silent bool) chip {
-	free := max(0, m.Slots-len(m.Tasks))
 	switch m.State {
 	case wanted:
 		return chip{Shape: "ring", Fill: 1, Word: "Wanted", Tone: "working", Title: "nothing was ordered yet"}
@@ -155,14 +167,16 @@ func machineChip(m api.PoolMachine, silent bool) chip {
 	switch {
 	case silent:
 		return chip{Shape: "cross", Word: "Silent", Tone: "fail", Title: "its node has not been heard of"}
-	case m.State == draining && len(m.Tasks) > 0:
+	case (m.State == draining || m.Leaves) && len(m.Tasks) > 0:
 		return chip{Shape: "up", Word: "Draining, " + plural(len(m.Tasks), "task") + " left", Tone: "needs", Title: "it gets no new task"}
-	case m.State == draining:
+	case m.State == draining || m.Leaves:
 		return chip{Shape: "up", Word: "Draining", Tone: "needs", Title: "it gets no new task and has none"}
+	case m.State == ready && m.Slots > 0 && len(m.Tasks) >= m.Slots:
+		return chip{Shape: "dot", Word: "In use", Tone: "working", Title: "no slot of it is free"}
 	case m.State == ready && m.Slots > 0:
-		return chip{Shape: "dot", Word: fmt.Sprintf("Ready, %d of %s free", free, plural(m.Slots, "slot")), Tone: "ok"}
+		return chip{Shape: "dot", Word: fmt.Sprintf("Ready, %d of %s free", freeSlots(m), plural(m.Slots, "slot")), Tone: "ok"}
 	case m.State == ready:
-		return chip{Shape: "dot", Word: "Ready", Tone: "ok"}
+		return chip{Shape: "dot", Word: "Ready, no slots", Tone: "quiet"}
 	}
 	return chip{Shape: "dot", Word: line(m.State, 40), Tone: "quiet"}
 }
@@ -179,29 +193,27 @@ func newPaidHour(m api.PoolMachine, now time.Time) *paidHour {
 	for _, l := range m.Tasks {
 		from = min(from, minute(l.Since))
 	}
-	b := &paidHour{
-		Text: fmt.Sprintf("%d of 60 min", gone), Gone: strconv.Itoa(gone), From: strconv.Itoa(from), Used: strconv.Itoa(gone - from),
-		Until: newMoment(m.PaidUntil, now),
-	}
+	b := &paidHour{Gone: strconv.Itoa(gone), From: strconv.Itoa(from), Used: strconv.Itoa(gone - from), Until: newMoment(m.PaidUntil, now)}
 	if m.Until.After(begin) && !m.Until.After(m.PaidUntil) {
 		b.Goes = strconv.Itoa(min(59, minute(m.Until)))
 	}
 	return b
 }
 
+const nearby = 12 * time.Hour // a clock time tells which day is meant
+
 // newMoment is a time as it is seen from now.
 func newMoment(t, now time.Time) moment {
 	if t.IsZero() {
 		return moment{}
 	}
-	m := moment{At: stamp(t), Text: clock(t) + " UTC", Left: left(t.Sub(now))}
-	if d := t.Sub(now); d < -nearby || d > nearby {
+	d := t.Sub(now)
+	m := moment{At: stamp(t), Text: clock(t) + " UTC", Left: left(d), Long: length(-d)}
+	if d < -nearby || d > nearby {
 		m.Text, m.Far = t.UTC().Format("2 Jan 15:04 UTC"), true
 	}
 	return m
 }
-
-const nearby = 12 * time.Hour // a clock time tells which day is meant
 
 func (s *Server) taskLink(task string) *link {
 	return &link{Name: s.titleOf(chat.TaskID(task)), URL: "/t/" + url.PathEscape(task)}

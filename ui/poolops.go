@@ -18,6 +18,7 @@ type opView struct {
 	DOM     string
 	Word    string // Buy, Delete
 	Machine string
+	Open    bool
 	Chip    chip
 	Reason  string
 	For     *link
@@ -51,9 +52,12 @@ func (s *Server) opsView(p api.PoolInfo) opsView {
 	return v
 }
 
+// all are those that are shown, in their order.
+func (v opsView) all() []opView { return append(v.Open[:len(v.Open):len(v.Open)], v.Ended...) }
+
 func (s *Server) opView(o api.PoolOp, p api.PoolInfo) opView {
 	v := opView{
-		DOM: "op-" + o.ID, Word: opWord(o.Kind), Machine: line(o.Machine, 63), Chip: opChip(o), Reason: visible(o.Reason),
+		DOM: "op-" + o.ID, Word: opWord(o.Kind), Machine: line(o.Machine, 63), Open: o.State == "open", Chip: opChip(o), Reason: s.reasonOf(o),
 		By: line(o.By, 100), Began: newMoment(o.Began, p.At), Text: visible(o.Text),
 	}
 	if o.Task != "" {
@@ -66,7 +70,11 @@ func (s *Server) opView(o api.PoolOp, p api.PoolInfo) opView {
 		v.Next = newMoment(o.Next, p.At)
 	}
 	for _, e := range o.History {
-		v.History = append(v.History, opEvent{newMoment(e.At, p.At), visible(e.Text)})
+		what := opEvent{newMoment(e.At, p.At), visible(e.Text)}
+		if e.Text == o.Reason {
+			what.Text = v.Reason
+		}
+		v.History = append(v.History, what)
 	}
 	return v
 }
@@ -97,27 +105,41 @@ func opChip(o api.PoolOp) chip {
 	return chip{Shape: "dot", Word: line(o.State, 20), Tone: "quiet"}
 }
 
-// choiceView is something that may be bought, as a row.
-type choiceView struct {
-	Type, Location, Slots, Hour, Day, SlotDay string
-	Refused                                   string
-	First                                     bool // it would be bought now
+// typeView is a type of machine, and where it may be bought.
+type typeView struct {
+	Type, Slots string
+	Offers      []offerView
 }
 
-func choiceViews(p api.PoolInfo) []choiceView {
-	var out []choiceView
-	found := false
+// offerView is a type at a location, as a row.
+type offerView struct {
+	Location, Hour, Day, SlotDay string
+	Label                        string // of the button that buys it
+	Refused                      string
+	First                        bool // it is what the mesh would buy now
+	Buys                         bool // a machine at that location would be this one
+}
+
+// typeViews are the choices by type, in the order in which they are tried.
+func typeViews(p api.PoolInfo) []typeView {
+	var out []typeView
+	first, at := true, map[string]bool{} // locations where something can be had
 	for _, c := range p.Choices {
-		v := choiceView{Type: line(c.Type, 40), Location: line(c.Location, 40), Slots: fmt.Sprint(c.Slots), Hour: "–", Day: "–", SlotDay: "–"}
+		o := offerView{Location: line(c.Location, 40), Hour: "–", Day: "–", SlotDay: "–", Label: "Buy " + line(c.Type, 40) + " at " + line(c.Location, 40)}
 		if c.Hour > 0 {
-			v.Hour, v.Day, v.SlotDay = perHour(c.Hour), euros(c.Day), euros(c.Day/float64(max(1, c.Slots)))
+			o.Hour, o.Day, o.SlotDay = perHour(c.Hour), euros(c.Day), euros(c.Day/float64(max(1, c.Slots)))
 		}
 		if c.Refused == "" {
-			v.First, found = !found, true
+			o.First, o.Buys = first, !at[c.Location]
+			first, at[c.Location] = false, true
 		} else {
-			v.Refused = sentenceOf(visible(c.Refused))
+			o.Refused = sentenceOf(visible(c.Refused))
 		}
-		out = append(out, v)
+		if name := line(c.Type, 40); len(out) == 0 || out[len(out)-1].Type != name {
+			out = append(out, typeView{Type: name, Slots: plural(c.Slots, "slot")})
+		}
+		t := &out[len(out)-1]
+		t.Offers = append(t.Offers, o)
 	}
 	return out
 }
@@ -128,5 +150,5 @@ func sentenceOf(s string) string {
 		return ""
 	}
 	r := []rune(s)
-	return strings.ToUpper(string(r[:1])) + string(r[1:]) + "."
+	return fmt.Sprintf("%s%s.", strings.ToUpper(string(r[:1])), string(r[1:]))
 }

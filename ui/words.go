@@ -57,28 +57,30 @@ func money(millionths int64) string {
 	}
 }
 
-// euros is an amount of money: €0.31, €1,204.50.
+// euros is an amount of money as the pool's sentences have it: 0.31 €, 1,204.50 €.
 func euros(n float64) string {
 	switch {
-	case n > 0 && n < 0.005:
-		return "<€0.01"
 	case n < 0:
 		return minus + euros(-n)
+	case n > 0 && n < 0.005:
+		return "under 0.01" + euroSign
 	}
 	cents := uint64(math.Round(n * 100))
-	return fmt.Sprintf("€%s.%02d", thousands(cents/100), cents%100)
+	return fmt.Sprintf("%s.%02d%s", thousands(cents/100), cents%100, euroSign)
 }
 
-// perHour is a small price, with as many digits as it has: €0.0113.
+const euroSign = "\u00a0€" // on the line of its number
+
+// perHour is a small price, with as many digits as it has: 0.0113 €.
 func perHour(n float64) string {
-	if n >= 1 {
+	if n < 0 || n >= 1 {
 		return euros(n)
 	}
 	s := strconv.FormatFloat(n, 'f', 4, 64)
 	for len(s) > len("0.00") && s[len(s)-1] == '0' {
 		s = s[:len(s)-1]
 	}
-	return "€" + s
+	return s + euroSign
 }
 
 // minutes is a time in whole minutes: 1 min, 34 min, 1 h 05 min.

@@ -64,23 +64,39 @@ function ageOf(ms) {
   return m < 1 ? "now" : m < 60 ? m + "m" : m < 1440 ? Math.floor(m / 60) + "h" : null;
 }
 
+// left counts down, calmly until the last minute; words.go has the same.
+function left(ms) {
+  const s = Math.floor(ms / 1000), m = Math.floor(s / 60), h = Math.floor(m / 60);
+  if (s <= 0) return "now";
+  if (s <= 60) return "in " + s + " s";
+  if (h >= 48) return "in " + Math.floor(h / 24) + " days";
+  if (h) return "in " + h + " h" + (m % 60 ? " " + String(m % 60).padStart(2, "0") + " min" : "");
+  return "in " + m + " min";
+}
+
+// Times that tell by themselves, and how; the others are times of day.
+const clocks = {
+  "data-clock": (at, now) => duration(now - at),
+  "data-age": (at, now) => ageOf(now - at),
+  "data-left": (at, now) => left(at - now),
+};
+const runs = (el) => Object.keys(clocks).some((name) => el.hasAttribute(name));
+
 function tick() {
   const now = Date.now();
-  for (const el of $$("time[data-clock]")) {
-    const text = duration(now - Date.parse(el.dateTime));
-    if (el.textContent !== text) el.textContent = text;
-  }
-  for (const el of $$("time[data-age]")) {
-    const text = ageOf(now - Date.parse(el.dateTime));
-    if (text && el.textContent !== text) el.textContent = text;
+  for (const [name, tell] of Object.entries(clocks)) {
+    for (const el of $$("time[" + name + "]")) {
+      const text = tell(Date.parse(el.dateTime), now);
+      if (text && el.textContent !== text) el.textContent = text;
+    }
   }
 }
 
 // Times of the page are shown in the reader's zone.
 function localTimes(root) {
-  for (const el of $$("time:not([data-clock]):not([data-age])", root)) {
+  for (const el of $$("time", root)) {
     const at = new Date(el.dateTime);
-    if (!isNaN(at)) el.textContent = at.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hour12: false });
+    if (!isNaN(at) && !runs(el)) el.textContent = at.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hour12: false });
   }
 }
 
@@ -109,7 +125,7 @@ function morph(a, b) {
     a.removeAttribute(name);
   }
   if (a.matches("textarea, select") && a === document.activeElement) return a;
-  if (a.nodeName === "TIME" && (a.dataset.clock !== undefined || a.dataset.age !== undefined)) return a;
+  if (a.nodeName === "TIME" && runs(a)) return a;
   let at = a.firstChild;
   for (const next of [...b.childNodes]) {
     if (idOf(next)) {
@@ -835,7 +851,7 @@ scroller?.addEventListener("scroll", () => {
 let chord = "", chordAt = 0, rejectAt = 0;
 const go = (url) => { location.href = url; };
 const views = { c: "", d: "/diff", f: "/files", t: "/terminal", p: "/ports", l: "/log" };
-const places = { t: "/", p: "/projects", m: "/nodes", s: "/settings", n: "/?f=s:needs" };
+const places = { t: "/", p: "/projects", m: "/nodes", o: "/pool", s: "/settings", n: "/?f=s:needs" };
 
 function step(by) {
   const inList = !main || document.activeElement?.closest(".side");
@@ -979,7 +995,7 @@ async function openPalette() {
 const rowsOf = (root) => $$("#tasks .row", root).map((el) => ({ name: $(".name", el).textContent, note: $(".sr", el)?.textContent || "task", run: () => go(el.getAttribute("href")) }));
 
 function actions() {
-  const out = [["Tasks", "g t", "/"], ["Needs you", "g n", "/?f=s:needs"], ["Projects", "g p", "/projects"], ["New project", "", "/projects/new"], ["Nodes", "g m", "/nodes"], ["Settings", "g s", "/settings"]]
+  const out = [["Tasks", "g t", "/"], ["Needs you", "g n", "/?f=s:needs"], ["Projects", "g p", "/projects"], ["New project", "", "/projects/new"], ["Nodes", "g m", "/nodes"], ...($('a[href="/pool"]') ? [["Pool", "g o", "/pool"]] : []), ["Settings", "g s", "/settings"]]
     .map(([name, note, url]) => ({ name, note, run: () => go(url) }));
   if (main) {
     for (const tab of $$(".tabs a")) out.unshift({ name: tab.textContent.trim(), note: "v " + (Object.keys(views).find((k) => tab.getAttribute("href").endsWith(views[k] || main.dataset.task)) || ""), run: () => go(tab.getAttribute("href")) });
