@@ -85,7 +85,7 @@ func (s subject) answered(e hcloud.Error, wait time.Duration) *provision.Provide
 	case hcloud.ErrorCodeInvalidServerType:
 		p = refuse(provision.BadOffer, e, "Hetzner does not make servers of type %s any more, or not with this image (%s); %s", s.order.Type, clip(e.Message), nextChoice)
 	case hcloud.ErrorCodeUniquenessError: // whose it is, only a look tells
-		p = refuse(provision.Unreachable, e, "Hetzner has something of that name already, and samnode could not see whose it is (%s); it looks again.", s.doing)
+		p = refuse(provision.Unreachable, e, "Hetzner has something of that name already and did not show whose it is (%s); samnode looks again.", s.doing)
 	case hcloud.ErrorCodeRateLimitExceeded:
 		p = refuse(provision.NoBudget, e, "Hetzner wants fewer calls: %s goes on in %s.", s.doing, soon(max(wait, time.Second)))
 	case hcloud.ErrorCodeProtected:

@@ -181,8 +181,9 @@ func (c *Cloud) Put(name string, labels map[string]string) Server {
 	now := c.cfg.Now()
 	s := &server{
 		id: c.idLocked(), name: name, kind: c.typeLocked("cx23"), at: locations()[1], image: c.images[0],
-		labels: maps.Clone(labels), created: now, steps: []step{{now, "running"}},
+		labels: map[string]string{}, created: now, steps: []step{{now, "running"}},
 	}
+	maps.Copy(s.labels, labels)
 	s.v4 = c.addressLocked("ipv4", s)
 	c.servers = append(c.servers, s)
 	return s.view(now)
