@@ -186,7 +186,7 @@ type Task struct {
 	Branch string `json:"branch"`          // samnode/<slug>-<random tail of the id>
 
 	State    TaskState `json:"state"`
-	Since    time.Time `json:"since"`              // when State was entered
+	Since    time.Time `json:"since"`              // when State was entered, or the task archived
 	Progress time.Time `json:"progress,omitzero"`  // when output last moved; no heartbeat touches it
 	Failure  *Failure  `json:"failure,omitempty"`  // set in Failed only
 	Archived bool      `json:"archived,omitempty"` // hidden from the list

@@ -82,6 +82,6 @@ func (a *applier) archive(t *Task) error {
 	if t.State.active() || t.State.starting() {
 		return a.stopTask(t, false)
 	}
-	t.Lease = nil
+	t.Lease, t.Since = nil, a.now
 	return a.closeAsks(t)
 }

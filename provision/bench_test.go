@@ -44,7 +44,7 @@ func batchOf(nodes int) Command {
 	var list []Beat
 	for i := range nodes {
 		list = append(list, Beat{Node: nodeName(i), Boot: "boot-" + nodeName(i), Report: &Report{
-			Used: perNode, Load: 1.25, CPUs: 8, Mem: 16 << 30, MemFree: 9 << 30, DiskFree: 111 << 30, Index: 123456, Docker: true,
+			Used: perNode, Load: 1.25, CPUs: 8, Mem: 16 << 30, MemFree: 9 << 30, DiskFree: 111 << 30, Index: 123456,
 		}})
 	}
 	return beats(list...)

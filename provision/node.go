@@ -35,7 +35,7 @@ type Node struct {
 }
 
 // fit tells whether a node can run tasks, as far as it has said.
-func (n Node) fit() bool { return n.Report == nil || n.Report.Docker }
+func (n Node) fit() bool { return n.Report == nil || n.Report.Unfit == "" }
 
 // kind is what a person calls a node like this.
 func (n Node) kind() string {
@@ -55,7 +55,7 @@ type Report struct {
 	MemFree  int64    `json:"mem_free"`
 	DiskFree int64    `json:"disk_free"`
 	Index    uint64   `json:"index"`              // newest log index applied; 0 on a worker
-	Docker   bool     `json:"docker"`             // it answers
+	Unfit    string   `json:"unfit,omitempty"`    // why it cannot run a task now, as a sentence
 	Warnings []string `json:"warnings,omitempty"` // sentences for a person
 }
 
@@ -71,6 +71,7 @@ func (r *Report) clip() *Report {
 		return nil
 	}
 	kept := *r
+	kept.Unfit = short(r.Unfit, maxWarning)
 	kept.Warnings = nil
 	for _, w := range r.Warnings[:min(len(r.Warnings), maxWarnings)] {
 		kept.Warnings = append(kept.Warnings, short(w, maxWarning))

@@ -145,7 +145,7 @@ func checkOps(t *testing.T, do []Command, want string, wantErr error, text strin
 
 // TestNodeFields checks what the words of TestOps leave out.
 func TestNodeFields(t *testing.T) {
-	long := Report{Used: 1, Load: 0.5, Docker: true, DiskFree: 1 << 40}
+	long := Report{Used: 1, Load: 0.5, DiskFree: 1 << 40, Unfit: strings.Repeat("ü", 150)}
 	for range 20 {
 		long.Warnings = append(long.Warnings, strings.Repeat("ä", 150))
 	}
@@ -156,7 +156,7 @@ func TestNodeFields(t *testing.T) {
 		!n.Joined.Equal(second(3)) || !n.Started.Equal(second(5)) || !n.Beat.Equal(second(7)) || n.Index != 7 {
 		t.Errorf("node = %+v", n)
 	}
-	if r := n.Report; r == nil || r.Used != 1 || !r.Docker || len(r.Warnings) != maxWarnings || r.Warnings[0] != strings.Repeat("ä", 100)+"…" {
+	if r := n.Report; r == nil || r.Used != 1 || !strings.HasSuffix(r.Unfit, "…") || len(r.Warnings) != maxWarnings || r.Warnings[0] != strings.Repeat("ä", 100)+"…" {
 		t.Errorf("report = %+v", r)
 	}
 	if i := p.Invites[0]; i.Node != "b" || !i.Used.Equal(second(3)) || !i.Made.Equal(second(2)) || i.By != "ann@example.com" {

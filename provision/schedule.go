@@ -127,8 +127,8 @@ func unfit(m Machine, r *Report, silent bool) string {
 		return "it has no slots"
 	case r == nil:
 		return "" // it has just started
-	case !r.Docker:
-		return "Docker does not answer there"
+	case r.Unfit != "":
+		return "it cannot run tasks: " + r.Unfit
 	case r.DiskFree < minDisk:
 		return fmt.Sprintf("it has %d MiB of disk left, and a task needs %d", max(0, r.DiskFree)>>20, minDisk>>20)
 	}

@@ -39,10 +39,10 @@ func TestSchedule(t *testing.T) {
 func TestScheduleReasons(t *testing.T) {
 	node := func(name string, r *Report) Node { return Node{Name: name, Report: r} }
 	ready := func(name string, slots int) Machine { return Machine{Node: name, State: Ready, Slots: slots} }
-	well := &Report{Docker: true, DiskFree: 5 << 30}
+	well := &Report{DiskFree: 5 << 30}
 	// a is full, b has two free slots, c one; the others cannot take a task.
 	mesh := Pool{
-		Nodes:    []Node{node("a", well), node("b", well), node("c", well), node("d", well), node("e", &Report{DiskFree: 5 << 30}), node("f", &Report{Docker: true, DiskFree: 300 << 20}), node("g", well), node("h", well)},
+		Nodes:    []Node{node("a", well), node("b", well), node("c", well), node("d", well), node("e", &Report{DiskFree: 5 << 30, Unfit: "Docker does not answer"}), node("f", &Report{DiskFree: 300 << 20}), node("g", well), node("h", well)},
 		Machines: []Machine{ready("a", 1), ready("b", 2), ready("c", 1), {Node: "d", State: Draining, Slots: 4}, ready("e", 4), ready("f", 4), ready("g", 4), ready("h", 0)},
 		Leases:   []Lease{{Task: "t0", Node: "a", Slot: "a/1"}},
 	}
@@ -54,7 +54,7 @@ func TestScheduleReasons(t *testing.T) {
 			{Node: "b", Free: 2},
 			{Node: "c", Free: 1},
 			{Node: "d", Refused: "it is draining"},
-			{Node: "e", Refused: "Docker does not answer there"},
+			{Node: "e", Refused: "it cannot run tasks: Docker does not answer"},
 			{Node: "f", Refused: "it has 300 MiB of disk left, and a task needs 1024"},
 			{Node: "g", Refused: "it has not been heard from"},
 			{Node: "h", Refused: "it has no slots"},
@@ -74,7 +74,7 @@ func TestScheduleReasons(t *testing.T) {
 			"b/1: Free slot on b: its working copy is there",
 			"b/2: Free slot on b: its working copy is there",
 			"c/1: Free slot on c. Its working copy is on b, but all its 2 slots are in use",
-			": Next in line: all 4 slots are in use (d: it is draining; e: Docker does not answer there; f: it has 300 MiB of disk left, and a task needs 1024; and 2 more)",
+			": Next in line: all 4 slots are in use (d: it is draining; e: it cannot run tasks: Docker does not answer; f: it has 300 MiB of disk left, and a task needs 1024; and 2 more)",
 		}},
 		{"not on a silent node", mesh, silent, []Waiting{{Task: "t1", Last: "g"}}, []string{"c/1: Free slot on c. Its working copy is on g, but it has not been heard from"}},
 		{"the last node left the mesh", mesh, silent, []Waiting{{Task: "t1", Last: "z"}}, []string{"c/1: Free slot on c"}},

@@ -63,13 +63,24 @@ func (r *Runner) Running() []chat.TaskID {
 }
 
 // Healthy says whether this node can start a workspace now: its engine
-// answers and has the base image. The error is a sentence that says what to do.
+// answers, has the base image, and nothing of an ended workspace is left that
+// nobody clears. The error is a sentence that says what to do.
 func (r *Runner) Healthy(ctx context.Context) error {
 	has, _, err := r.c.Engine.HasImage(ctx, r.c.Image)
 	if err == nil && !has {
 		err = fmt.Errorf("the base image %s is missing; scripts/image builds it", r.c.Image)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	found, err := r.c.Engine.List(ctx, nil)
+	if err != nil {
+		return err
+	}
+	for _, st := range r.ownerless(found) {
+		return fmt.Errorf("the container %s of a workspace that ended is still there, and is being removed (by hand: docker rm -f %s)", st.Name, st.Name)
+	}
+	return nil
 }
 
 // Terminals lists the open terminals of the task's workspace.

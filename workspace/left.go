@@ -92,6 +92,7 @@ func (r *Runner) leftovers(ctx context.Context) ([]*run, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listing containers: %w", err)
 	}
+	found = r.ownerless(found)
 	left := map[chat.TaskID]*run{}
 	var list []*run
 	for _, st := range found {
@@ -117,8 +118,11 @@ func (r *Runner) leftovers(ctx context.Context) ([]*run, error) {
 func (n *run) clear() {
 	defer n.cancel(nil)
 	for _, st := range n.boxes {
+		if _, err := n.r.c.Engine.Inspect(n.node, st.ID); errors.Is(err, docker.ErrNotFound) {
+			continue // its run was about to end when it was found
+		}
 		if err := n.clearOne(st); err != nil && n.node.Err() == nil {
-			n.log.Warn("clearing what an earlier lease left; the next start of the node tries again", "container", st.Name, "err", err)
+			n.log.Warn("clearing what an earlier lease left; it is tried again", "container", st.Name, "err", err)
 		}
 	}
 }

@@ -48,6 +48,7 @@ func (r *Runner) Run(ctx context.Context) error {
 	}
 	g.Go(func() error { return r.supervise(ctx, g, done) })
 	g.Go(func() error { return r.prune(ctx) })
+	g.Go(func() error { return r.forgetArchived(ctx) })
 	return g.Wait()
 }
 
@@ -100,10 +101,18 @@ func (r *Runner) supervise(ctx context.Context, g *errgroup.Group, done chan *ru
 			}
 		}
 	})
+	left := make(chan []*run)
+	g.Go(func() error { return r.watchLeftovers(ctx, left) })
 	for {
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
+		case list := <-left:
+			for _, n := range list {
+				if r.runs.get(n.id) == nil {
+					r.begin(ctx, g, done, n, n.clear)
+				}
+			}
 		case tasks := <-changes:
 			for _, t := range tasks {
 				r.changed(ctx, g, done, t)

@@ -93,6 +93,9 @@ type Config struct {
 	// Silence is how long an open turn may be without output before the chat
 	// says so; 0: 5 minutes.
 	Silence time.Duration
+	// TidyEvery is how often the node looks for what ended workspaces left; 0:
+	// a minute.
+	TidyEvery time.Duration
 
 	CPUs   float64 // per workspace; 0: no limit
 	Memory int64   // bytes per workspace; 0: no limit

@@ -79,9 +79,9 @@ func (h *host) report(ctx context.Context, applied uint64) *provision.Report {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	err := h.runner.Healthy(ctx)
-	if r.Docker = err == nil; err != nil {
-		r.Warnings = append(r.Warnings, err.Error())
+	if err := h.runner.Healthy(ctx); err != nil {
+		r.Unfit = err.Error()
+		r.Warnings = append(r.Warnings, r.Unfit)
 	}
 	return r
 }

@@ -102,7 +102,7 @@ type spaces struct {
 	board  workspace.Board
 	forge  func(chat.Project) (workspace.Forge, error)
 	secret func(ctx context.Context, p chat.ProjectID, name string) (string, error)
-	image  func(ctx context.Context) (io.ReadCloser, error) // the base image; nil: of a registry
+	image  func(ctx context.Context) (io.ReadCloser, error)                // the base image; nil: of a registry
 	agent  func(ctx context.Context, folder string) (io.ReadCloser, error) // a part of an agent; nil: what is installed here is all
 }
 
