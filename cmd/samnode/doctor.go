@@ -62,6 +62,7 @@ func (c *cli) doctor() *cobra.Command {
 		all = append(all, checkAgents(ctx, dir)...)
 		all = append(all, c.checkKeys(ctx))
 		all = append(all, c.checkMesh(ctx)...)
+		all = append(all, c.checkBuying(ctx)...)
 		return c.diagnose(all)
 	}
 	return cmd
@@ -258,4 +259,26 @@ func checkBackups(b *api.Backup) check {
 	default:
 		return check{"backup", checkOK, b.Last.At.Format(time.RFC3339) + " at " + b.Last.Where, ""}
 	}
+}
+
+// checkBuying asks the running node whether machines can be bought.
+func (c *cli) checkBuying(ctx context.Context) []check {
+	var out struct {
+		Checks []api.PoolCheck `json:"checks"`
+	}
+	switch err := c.client().call(ctx, "GET", "pool/check", nil, &out); {
+	case errors.Is(err, errUnreachable):
+		return nil // checkKeys has said so
+	case err != nil:
+		return []check{{"buying", checkWarn, err.Error(), "Run the doctor on a core node, as an owner of the mesh."}}
+	}
+	var list []check
+	for _, k := range out.Checks {
+		line := check{k.Name, checkOK, k.Detail, ""}
+		if !k.OK {
+			line.State, line.Todo = checkWarn, k.Todo
+		}
+		list = append(list, line)
+	}
+	return list
 }

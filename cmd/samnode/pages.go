@@ -48,13 +48,14 @@ func (n *node) api() http.Handler {
 	view := meshView{n}
 	return api.New(api.Config{
 		Room: n.room, Node: n.c.Node, Version: version, Logger: n.c.Logger,
-		Who:       n.whoMay,
-		NewID:     chat.NewID,
-		SetSecret: n.setSecret,
-		CheckRepo: func(_ context.Context, url string) error { return git.CheckURL(url) },
-		Merge:     n.merge,
-		Why:       n.why,
-		Explain:   n.explain,
+		Who:         n.whoMay,
+		NewID:       chat.NewID,
+		SetSecret:   n.setSecret,
+		CheckRepo:   func(_ context.Context, url string) error { return git.CheckURL(url) },
+		Merge:       n.merge,
+		Why:         n.why,
+		Explain:     n.explain,
+		MachineCost: n.machineCost,
 		Agents: func() []api.Agent {
 			var list []api.Agent
 			for _, a := range n.agentInfos() {
@@ -81,11 +82,20 @@ func (n *node) why(task chat.TaskID) string {
 // explain is why with what the scheduler says of each machine.
 func (n *node) explain(task chat.TaskID) (api.Explanation, bool) {
 	d, waits := n.decision(task)
-	out := api.Explanation{Reason: d.Reason, Node: d.Node}
+	out := api.Explanation{Reason: d.Reason, Node: d.Node, Machine: d.Machine, Buys: d.Buy, Again: d.Again}
 	for _, c := range d.Candidates {
 		out.Candidates = append(out.Candidates, api.Candidate(c))
 	}
+	for _, c := range d.Choices {
+		out.Choices = append(out.Choices, choiceView(c))
+	}
 	return out, waits
+}
+
+// machineCost is what bought machines cost for a task until now.
+func (n *node) machineCost(task chat.TaskID) float64 {
+	pool, _ := n.pool.Pool()
+	return euros(pool.TaskCost(string(task), n.room.Now()))
 }
 
 // decision is what the scheduler would say of a waiting task now.

@@ -42,9 +42,7 @@ func (v meshView) Pool(context.Context) (api.PoolInfo, error) {
 		info.Ops = append(info.Ops, opView(o))
 	}
 	for _, c := range p.Choices(provision.Need{}, now) {
-		info.Choices = append(info.Choices, api.PoolChoice{
-			Type: c.Type, Location: c.Location, Slots: c.Slots, Hour: euros(c.Hour), Day: 24 * euros(c.Hour), Refused: c.Refused,
-		})
+		info.Choices = append(info.Choices, choiceView(c))
 	}
 	info.Stopped = n.cannotBuy(p, now)
 	if k := n.keeper.get(); k != nil {
@@ -115,6 +113,12 @@ func opView(o provision.Op) api.PoolOp {
 		out.History = append(out.History, api.Event{At: e.At, Text: e.What})
 	}
 	return out
+}
+
+func choiceView(c provision.Choice) api.PoolChoice {
+	return api.PoolChoice{
+		Type: c.Type, Location: c.Location, Slots: c.Slots, Hour: euros(c.Hour), Day: 24 * euros(c.Hour), Refused: c.Refused,
+	}
 }
 
 func settingsOf(p provision.Policy) api.PoolSettings {

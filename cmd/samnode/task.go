@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -361,6 +362,15 @@ func (c *cli) taskExplain() *cobra.Command {
 			fmt.Fprintf(w, "%s since %s\n%s\n", out.State, out.Since.Local().Format(time.DateTime), out.Reason)
 			for _, m := range out.Candidates {
 				fmt.Fprintf(w, "%s\t%d free\t%s\n", m.Node, m.Free, m.Refused)
+			}
+			for _, m := range out.Choices {
+				fmt.Fprintf(w, "%s at %s\t%.4f €/h\t%s\n", m.Type, m.Location, m.Hour, cmp.Or(m.Refused, "can be bought"))
+			}
+			if !out.Again.IsZero() {
+				fmt.Fprintf(w, "More may be possible at %s.\n", out.Again.Local().Format(time.DateTime))
+			}
+			if out.Cost > 0 {
+				fmt.Fprintf(w, "Machines cost %.4f € for it until now.\n", out.Cost)
 			}
 		})
 	}}

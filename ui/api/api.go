@@ -71,6 +71,9 @@ type Config struct {
 	// Explain says where a waiting task could go and why not; false: it does not
 	// wait. May be nil.
 	Explain func(chat.TaskID) (Explanation, bool)
+	// MachineCost is a task's part of what bought machines cost until now, in
+	// euros, net; may be nil.
+	MachineCost func(chat.TaskID) float64
 	// Agents lists the agents of this node; may be nil.
 	Agents func() []Agent
 	// CheckRepo refuses the URL of a repository that cannot be one, before a
@@ -135,6 +138,7 @@ func (s *server) routes() []route {
 		{"POST /api/v1/invitations", owns, s.invite},
 		{"DELETE /api/v1/invitations/{id}", owns, s.withdraw},
 		{"GET /api/v1/pool", reads, s.pool},
+		{"GET /api/v1/pool/check", owns, s.checkPool},
 		{"PUT /api/v1/pool/settings", owns, s.setPool},
 		{"POST /api/v1/pool/machines", owns, s.buyMachine},
 		{"DELETE /api/v1/pool/machines/{machine}", owns, s.deleteMachine},

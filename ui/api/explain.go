@@ -16,6 +16,12 @@ type Explanation struct {
 	Node       string      `json:"node,omitempty"`
 	Since      time.Time   `json:"since,omitzero"` // in this state
 	Candidates []Candidate `json:"candidates"`     // by node name
+
+	Machine string       `json:"machine,omitempty"` // on its way, which the task waits for
+	Buys    bool         `json:"buys,omitempty"`    // a machine is bought for it now
+	Again   time.Time    `json:"again,omitzero"`    // when what keeps a machine from being bought may be over
+	Choices []PoolChoice `json:"choices"`           // what could be bought for it, best first
+	Cost    float64      `json:"machine_cost"`      // euros, net: see [Config.MachineCost]
 }
 
 // Candidate is one machine as the scheduler sees it.
@@ -46,8 +52,8 @@ func (s *server) explain(w http.ResponseWriter, r *request) error {
 		}
 	}
 	out.Task, out.State, out.Since = t.ID, string(t.State), t.Since
-	if out.Candidates == nil {
-		out.Candidates = []Candidate{}
-	}
+	out.Candidates = append([]Candidate{}, out.Candidates...)
+	out.Choices = append([]PoolChoice{}, out.Choices...)
+	out.Cost = s.machineCost(t.ID)
 	return answer(w, http.StatusOK, out)
 }

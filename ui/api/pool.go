@@ -26,6 +26,16 @@ type Pool interface {
 	KeepMachine(ctx context.Context, by chat.Author, machine string, until time.Time) error
 	// ResumeBuying ends what keeps the mesh from buying.
 	ResumeBuying(ctx context.Context, by chat.Author) error
+	// CheckBuying says whether machines can be bought, part by part.
+	CheckBuying(ctx context.Context) []PoolCheck
+}
+
+// PoolCheck is one thing that buying needs.
+type PoolCheck struct {
+	Name   string `json:"name"`
+	OK     bool   `json:"ok"`
+	Detail string `json:"detail"`
+	Todo   string `json:"todo,omitempty"` // what to do where it is not
 }
 
 // PoolInfo is the pool as this node sees it. Money is euros, net.
@@ -162,6 +172,13 @@ func (s *server) pool(w http.ResponseWriter, r *request) error {
 	p.Machines, p.Ops, p.Choices, p.Alarms = notNil(p.Machines), notNil(p.Ops), notNil(p.Choices), notNil(p.Alarms)
 	p.Settings.Sizes, p.Settings.Locations = notNil(p.Settings.Sizes), notNil(p.Settings.Locations)
 	return answer(w, http.StatusOK, p)
+}
+
+func (s *server) checkPool(w http.ResponseWriter, r *request) error {
+	if s.c.Pool == nil {
+		return errNotHere
+	}
+	return answer(w, http.StatusOK, map[string][]PoolCheck{"checks": append([]PoolCheck{}, s.c.Pool.CheckBuying(r.Context())...)})
 }
 
 func (s *server) setPool(w http.ResponseWriter, r *request) error {

@@ -45,6 +45,10 @@ func (p *onePool) ResumeBuying(_ context.Context, by chat.Author) error {
 	return nil
 }
 
+func (p *onePool) CheckBuying(context.Context) []PoolCheck {
+	return []PoolCheck{{Name: "hetzner", Detail: "the token only reads", Todo: "Set another one."}}
+}
+
 func newOnePool() *onePool {
 	at := time.Date(2026, 11, 20, 14, 2, 0, 0, time.UTC)
 	return &onePool{info: PoolInfo{
@@ -64,6 +68,9 @@ func TestThePoolIsServed(t *testing.T) {
 	if body := f.want(200, "GET", "/api/v1/pool", ""); !strings.Contains(body, `"resume":true`) || !strings.Contains(body, `"leaves":true`) {
 		t.Errorf("pool = %s", body)
 	}
+	if body := f.want(200, "GET", "/api/v1/pool/check", ""); !strings.Contains(body, `"ok":false`) || !strings.Contains(body, "only reads") {
+		t.Errorf("check = %s", body)
+	}
 	f.want(201, "POST", "/api/v1/pool/machines", `{"id":"`+op+`","cpus":4}`)
 	f.want(400, "POST", "/api/v1/pool/machines", `{"id":"mine"}`)
 	f.want(204, "DELETE", "/api/v1/pool/machines/samnode-1", "")
@@ -82,7 +89,7 @@ func TestThePoolIsServed(t *testing.T) {
 	}
 	f.role = "member"
 	f.want(200, "GET", "/api/v1/pool", "")
-	for path, method := range map[string]string{"/machines": "POST", "/settings": "PUT", "/resume": "POST", "/machines/samnode-1": "DELETE", "/machines/samnode-1/keep": "POST"} {
+	for path, method := range map[string]string{"/check": "GET", "/machines": "POST", "/settings": "PUT", "/resume": "POST", "/machines/samnode-1": "DELETE", "/machines/samnode-1/keep": "POST"} {
 		if status, _ := f.call(method, "/api/v1/pool"+path, "{}"); status != 403 {
 			t.Errorf("a member's %s %s = %d, want 403", method, path, status)
 		}

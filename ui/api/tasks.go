@@ -8,17 +8,18 @@ import (
 	"github.com/samnode/samnode/chat"
 )
 
-// task is a task as the API shows it: the state, with the two figures that
-// scripts ask for first.
+// task is a task as the API shows it: the state, with the figures that scripts
+// ask for first.
 type task struct {
 	chat.Task
-	Node chat.Node `json:"node"`          // "" when no workspace is alive
-	Cost float64   `json:"cost"`          // US dollars spent on models
-	Why  string    `json:"why,omitempty"` // why it waits, while it is queued
+	Node    chat.Node `json:"node"`          // "" when no workspace is alive
+	Cost    float64   `json:"cost"`          // US dollars spent on models
+	Machine float64   `json:"machine_cost"`  // euros, net, of bought machines
+	Why     string    `json:"why,omitempty"` // why it waits, while it is queued
 }
 
 func (s *server) show(t chat.Task) task {
-	v := task{Task: t, Cost: float64(t.Usage.Cost) / 1e6}
+	v := task{Task: t, Cost: float64(t.Usage.Cost) / 1e6, Machine: s.machineCost(t.ID)}
 	if t.Lease != nil {
 		v.Node = t.Lease.Node
 	}
@@ -26,6 +27,13 @@ func (s *server) show(t chat.Task) task {
 		v.Why = s.c.Why(t.ID)
 	}
 	return v
+}
+
+func (s *server) machineCost(task chat.TaskID) float64 {
+	if s.c.MachineCost == nil {
+		return 0
+	}
+	return s.c.MachineCost(task)
 }
 
 func (s *server) answerTask(w http.ResponseWriter, code int, id chat.TaskID) error {
