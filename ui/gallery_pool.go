@@ -28,7 +28,7 @@ func sampleMachines() []api.PoolMachine {
 	bought := func(name, state string, since time.Duration, change func(*api.PoolMachine)) api.PoolMachine {
 		m := api.PoolMachine{
 			Name: "samnode-" + name, State: state, Since: ago(since), Slots: 2, Bought: true, Type: "cx33", Location: "fsn1", Server: "4711", Hour: 0.0144, Owner: "ana@example.com",
-			Why: "Task 01JD0000000000000000000001 finds no free slot: cx33 at fsn1 for 0.0144 € an hour is the first choice.",
+			Why: "ana@example.com asked for it.",
 		}
 		change(&m)
 		return m
@@ -48,7 +48,7 @@ func sampleMachines() []api.PoolMachine {
 			m.Created, m.PaidUntil, m.Until, m.Stay = ago(37*time.Minute), in(23*time.Minute), in(20*time.Minute), "It is idle."
 		}),
 		bought("8g4n", ready, 26*time.Hour, func(m *api.PoolMachine) {
-			m.Type, m.Slots, m.Hour, m.Why = "cx43", 4, 0.0264, "ana@example.com asked for it."
+			m.Type, m.Slots, m.Hour = "cx43", 4, 0.0264
 			m.Created, m.PaidUntil, m.Keep, m.Until, m.Stay = ago(26*time.Hour), in(55*time.Minute), in(3*time.Hour), in(3*time.Hour+52*time.Minute), "Somebody wants it kept until 20 Nov 17:02 UTC."
 			m.Tasks = []api.Lease{lease("3", "slot-1", 40*time.Second)}
 		}),
@@ -79,6 +79,14 @@ func sampleOps() []api.PoolOp {
 				{At: ago(170 * time.Second), Text: "cx33 at fsn1: It is sold out there."},
 				{At: ago(165 * time.Second), Text: "Attempt 2: the provider is asked for cx33 at nbg1 for 0.0144 € an hour."},
 				{At: ago(40 * time.Second), Text: "cx33 at nbg1: The account may have 5 servers: ask the provider for more, or delete one."},
+			},
+		},
+		{
+			ID: "01JD4", Kind: "buy", State: "open", Machine: "samnode-9c3f", Reason: why, Task: sampleTasks + "1", Began: ago(58 * time.Second),
+			History: []api.Event{
+				{At: ago(58 * time.Second), Text: why},
+				{At: ago(57 * time.Second), Text: "Attempt 1: the provider is asked for cx33 at fsn1 for 0.0144 € an hour."},
+				{At: ago(52 * time.Second), Text: "The provider made server 4711 (cx33 at fsn1); it boots."},
 			},
 		},
 		{ID: "01JD2", Kind: "delete", State: "open", Machine: "samnode-7q2m", Reason: "It is idle, and the hour that is paid ends.", Began: ago(12 * time.Minute), History: []api.Event{{At: ago(12 * time.Minute), Text: "It is idle, and the hour that is paid ends."}, {At: ago(12 * time.Minute), Text: "The provider is asked to delete server 4711."}}},

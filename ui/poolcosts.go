@@ -101,7 +101,7 @@ func machinesCost(set api.PoolSettings, first api.PoolChoice) string {
 
 func slotsCost(n int, day float64, when string) string {
 	if n == 0 {
-		return "€0.00 a day."
+		return euros(0) + " a day."
 	}
 	return fmt.Sprintf("%d × %s = %s a day, %s.", n, euros(day), euros(float64(n)*day), when)
 }
@@ -126,7 +126,7 @@ func stoppedCost(p api.PoolInfo) string {
 		}
 	}
 	if n == 0 {
-		return "Costs €0.00 a day."
+		return "Costs " + euros(0) + " a day."
 	}
 	return fmt.Sprintf("What is bought goes on until it goes: %s for %s an hour, %s if for a day.", plural(n, "machine"), perHour(hour), euros(24*hour))
 }

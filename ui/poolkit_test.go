@@ -11,8 +11,11 @@ import (
 	"github.com/samnode/samnode/ui/api"
 )
 
+type unasked = api.Pool
+
 // fakePool is a pool that does what it is told at once, and remembers it.
 type fakePool struct {
+	unasked // what pages do not call
 	mu     sync.Mutex
 	info   api.PoolInfo
 	refuse error // what changes are answered with

@@ -18,7 +18,7 @@ type machineView struct {
 	Name, URL, DOM string // URL: of its node, when it is one
 	Path           string // of what is done with it
 	Chip           chip
-	Place, Price   string
+	Place          string // type, location and price
 	Owner          string
 	Version        string
 	Coming, Joined bool
@@ -32,6 +32,7 @@ type machineView struct {
 	Began          moment // of its state
 	BeganWord      string
 	Most           string // time that it may take
+	Bar            *meter // of it
 	Next           moment
 	Waits          []string // what it waits for
 	Why            string   // it was bought
@@ -52,7 +53,7 @@ type slotView struct {
 type moment struct {
 	At   string // RFC 3339; empty: there is none
 	Text string // as it is in UTC
-	Far  bool   // another day: the text alone is shown
+	Far  bool   // another day, which is shown, too
 	Left string // how long until then
 	Long string // how long since then
 }
@@ -81,17 +82,18 @@ func (s *Server) machineView(m api.PoolMachine, p api.PoolInfo, a around) machin
 		}
 	}
 	v.Chip = machineChip(m, silent)
-	if m.Type != "" {
+	if v.Place = "not ordered yet"; m.Type != "" {
 		v.Place = line(m.Type, 40) + " at " + line(m.Location, 40)
 	}
 	if m.Hour > 0 {
-		v.Price = perHour(m.Hour) + " an hour"
+		v.Place += " · " + perHour(m.Hour) + " an hour"
 	}
 	if m.Keep.After(p.At) {
 		v.Kept = newMoment(m.Keep, p.At)
 	}
 	if v.Coming && m.Deadline.After(m.Since) {
-		v.Most = minutes(m.Deadline.Sub(m.Since))
+		bar := newMeter("", float64(p.At.Sub(m.Since)), float64(m.Deadline.Sub(m.Since)), "")
+		v.Most, v.Bar = minutes(m.Deadline.Sub(m.Since)), &bar
 	}
 	v.BeganWord = strings.ToLower(m.State) + " since"
 	v.Slots, v.Spare = s.slotViews(m, p.At)

@@ -55,6 +55,9 @@ func (s *Server) opsView(p api.PoolInfo) opsView {
 // all are those that are shown, in their order.
 func (v opsView) all() []opView { return append(v.Open[:len(v.Open):len(v.Open)], v.Ended...) }
 
+// aside tells whether there is more to say than the history does.
+func (v opView) aside() bool { return v.Next.At != "" || v.For != nil || v.By != "" || v.Took != "" }
+
 func (s *Server) opView(o api.PoolOp, p api.PoolInfo) opView {
 	v := opView{
 		DOM: "op-" + o.ID, Word: opWord(o.Kind), Machine: line(o.Machine, 63), Open: o.State == "open", Chip: opChip(o), Reason: s.reasonOf(o),
@@ -116,6 +119,7 @@ type offerView struct {
 	Location, Hour, Day, SlotDay string
 	Label                        string // of the button that buys it
 	Refused                      string
+	Sold                         bool // there is a price
 	First                        bool // it is what the mesh would buy now
 	Buys                         bool // a machine at that location would be this one
 }
@@ -127,7 +131,7 @@ func typeViews(p api.PoolInfo) []typeView {
 	for _, c := range p.Choices {
 		o := offerView{Location: line(c.Location, 40), Hour: "–", Day: "–", SlotDay: "–", Label: "Buy " + line(c.Type, 40) + " at " + line(c.Location, 40)}
 		if c.Hour > 0 {
-			o.Hour, o.Day, o.SlotDay = perHour(c.Hour), euros(c.Day), euros(c.Day/float64(max(1, c.Slots)))
+			o.Sold, o.Hour, o.Day, o.SlotDay = true, perHour(c.Hour), euros(c.Day), euros(c.Day/float64(max(1, c.Slots)))
 		}
 		if c.Refused == "" {
 			o.First, o.Buys = first, !at[c.Location]

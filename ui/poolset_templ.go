@@ -880,9 +880,9 @@ func sizesKnob(f poolForm, may bool) templ.Component {
 			}
 			if s.SlotDay != "" {
 				var templ_7745c5c3_Var36 string
-				templ_7745c5c3_Var36, templ_7745c5c3_Err = templ.JoinStringErrs("a day at " + s.Where + "; " + s.SlotDay + " for each of " + s.Slots)
+				templ_7745c5c3_Var36, templ_7745c5c3_Err = templ.JoinStringErrs("a day at " + s.Where + ", " + s.SlotDay + " a slot")
 				if templ_7745c5c3_Err != nil {
-					return templ.Error{Err: templ_7745c5c3_Err, FileName: `ui/poolset.templ`, Line: 136, Col: 77}
+					return templ.Error{Err: templ_7745c5c3_Err, FileName: `ui/poolset.templ`, Line: 136, Col: 61}
 				}
 				_, templ_7745c5c3_Err = templ_7745c5c3_Buffer.WriteString(templ.EscapeString(templ_7745c5c3_Var36))
 				if templ_7745c5c3_Err != nil {

@@ -892,7 +892,7 @@ func bar(f frame) templ.Component {
 				return templ_7745c5c3_Err
 			}
 		}
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 78, ">Settings</a></nav><button type=\"button\" class=\"jump js\" data-do=\"palette\">")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 78, ">Settings</a></nav><button type=\"button\" class=\"jump js\" data-do=\"palette\" aria-label=\"Jump to…\">")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}

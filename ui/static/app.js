@@ -96,7 +96,9 @@ function tick() {
 function localTimes(root) {
   for (const el of $$("time", root)) {
     const at = new Date(el.dateTime);
-    if (!isNaN(at) && !runs(el)) el.textContent = at.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hour12: false });
+    if (isNaN(at) || runs(el)) continue;
+    const day = el.dataset.day === undefined ? {} : { day: "numeric", month: "short" };
+    el.textContent = at.toLocaleString([], { ...day, hour: "2-digit", minute: "2-digit", hour12: false });
   }
 }
 
