@@ -29,8 +29,10 @@ const (
 
 // allowance is a token bucket. With a limit of L calls an hour it holds L/10
 // and gains L/2 - L/10 an hour, so that no hour, wherever it begins, sees more
-// than L/2. The last quarter of the bucket is for deletes: what costs money can
-// be ended however busy the rest was.
+// than L/2. The last quarter of the bucket is for deletes and for the looks
+// whether they are over: what costs money can be ended however busy the rest
+// was. The very last token is for a look: deletes that are begun again and again
+// would never be seen to be over.
 //
 // Hetzner's own bucket refills all the time, too, and so does not have to be
 // waited for until it is full: after a 429 only the part for deletes is left of
@@ -52,8 +54,19 @@ func newAllowance(now time.Time) *allowance {
 	return a
 }
 
-func (a *allowance) size() float64    { return max(1, float64(a.limit/10)) }
+func (a *allowance) size() float64    { return max(2, float64(a.limit/10)) }
 func (a *allowance) reserve() float64 { return float64(int(a.size() / 4)) }
+
+// needLocked is how many tokens there must be for a call.
+func (a *allowance) needLocked(kind string) float64 {
+	switch kind {
+	case kindGet:
+		return 1
+	case kindDelete:
+		return 2
+	}
+	return 1 + a.reserve()
+}
 
 // rate is tokens a second.
 func (a *allowance) rate() float64 { return max(1, float64(a.limit)/2-a.size()) / 3600 }
@@ -66,10 +79,7 @@ func (a *allowance) spend(now time.Time, kind string) (wait time.Duration, ok bo
 	if now.Before(a.until) {
 		return a.until.Sub(now), false
 	}
-	need := 1.0
-	if kind != kindDelete {
-		need += a.reserve()
-	}
+	need := a.needLocked(kind)
 	if a.tokens < need {
 		return time.Duration((need - a.tokens) / a.rate() * float64(time.Second)), false
 	}

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -16,21 +17,10 @@ import (
 func (d *desk) hammer(lasts time.Duration) {
 	d.Helper()
 	for end := time.Now().Add(lasts); time.Now().Before(end); {
-		_, err := d.Server(d.Context(), "1")
-		if p := d.refusedCall(err); p.Trouble == provision.NoBudget {
-			time.Sleep(max(p.Wait, time.Millisecond))
+		if _, err := d.Servers(d.Context()); err != nil {
+			time.Sleep(max(d.refused(err, provision.NoBudget).Wait, time.Millisecond))
 		}
 	}
-}
-
-// refusedCall is a refusal of a server that is not there: Gone, or NoBudget.
-func (d *desk) refusedCall(err error) *provision.ProviderError {
-	d.Helper()
-	want := provision.TroubleOf(err)
-	if want != provision.Gone && want != provision.NoBudget {
-		d.Fatalf("Server = %v", err)
-	}
-	return d.refused(err, want)
 }
 
 func TestR17HalfOfTheAllowanceIsUsed(t *testing.T) {
@@ -44,7 +34,7 @@ func TestR17HalfOfTheAllowanceIsUsed(t *testing.T) {
 				if most > limit/2 || most < limit/3 {
 					d.Errorf("%d calls in an hour of %d allowed", most, limit)
 				}
-				if b := d.Budget(); b.Limit != limit || b.Hourly != limit/2 || b.Calls[kindGet] != len(d.cloud.Calls()) {
+				if b := d.Budget(); b.Limit != limit || b.Hourly != limit/2 || b.Calls[kindList] != len(d.cloud.Calls()) {
 					d.Errorf("budget = %+v after %d calls", b, len(d.cloud.Calls()))
 				}
 			})
@@ -55,28 +45,59 @@ func TestR17HalfOfTheAllowanceIsUsed(t *testing.T) {
 func TestR17DeletesHaveAReserve(t *testing.T) {
 	t.Parallel()
 	bench{}.run(t, func(d *desk) {
-		_, err := d.Server(d.Context(), "1")
-		for provision.TroubleOf(err) == provision.Gone {
-			_, err = d.Server(d.Context(), "1")
+		_, err := d.Servers(d.Context())
+		for err == nil {
+			_, err = d.Servers(d.Context())
 		}
 		p := d.refused(err, provision.NoBudget, "allowance", "goes on in")
 		if p.Wait <= 0 || p.Wait > time.Minute {
 			d.Errorf("wait = %s", p.Wait)
 		}
-		_, err = d.Servers(d.Context())
-		d.refused(err, provision.NoBudget)
 		_, err = d.Create(d.Context(), order("01J0000000000000000000OP02", 1))
 		d.refused(err, provision.NoBudget)
 		b := d.Budget()
 		if b.Reserve != usualLimit/10/4 || b.Left != b.Reserve {
 			d.Errorf("budget = %+v, want a reserve of %d", b, usualLimit/10/4)
 		}
-		for range b.Reserve {
+		for range b.Reserve - 1 {
 			if err := d.Delete(d.Context(), "1"); err != nil {
 				d.Fatalf("Delete = %v", err)
 			}
 		}
 		d.refused(d.Delete(d.Context(), "1"), provision.NoBudget)
+		_, err = d.Server(d.Context(), "1") // there is a call left to look whether it is over
+		d.refused(err, provision.Gone)
+		_, err = d.Server(d.Context(), "1")
+		d.refused(err, provision.NoBudget)
+	})
+}
+
+// Two who begin to delete as often as they may do not keep each other from
+// seeing that it is over.
+func TestR17DeletesComeToAnEndWithoutATokenToSpare(t *testing.T) {
+	t.Parallel()
+	bench{cloud: hetznertest.Config{RateLimit: 240}}.run(t, func(d *desk) {
+		ids := []string{d.mustCreate().ID, strconv.FormatInt(d.cloud.Put("x", nil).ID, 10)}
+		for err := error(nil); err == nil; {
+			_, err = d.Servers(d.Context())
+		}
+		began := time.Now()
+		var all sync.WaitGroup
+		for _, id := range ids {
+			all.Go(func() {
+				for {
+					_ = d.Delete(d.Context(), id) // refused now and then; the look shows what came of it
+					if _, err := d.Server(d.Context(), id); err != nil && provision.TroubleOf(err) == provision.Gone {
+						return
+					}
+					time.Sleep(time.Second)
+				}
+			})
+		}
+		all.Wait()
+		if took := time.Since(began); took > 30*time.Minute {
+			d.Errorf("it took %s", took)
+		}
 	})
 }
 

@@ -67,7 +67,7 @@ type Cloud struct {
 
 // Call is one request that was answered, or not.
 type Call struct {
-	At     time.Time
+	At     time.Time // when it came
 	Method string
 	Path   string // with its query
 	Status int    // 0: there was no answer
@@ -146,7 +146,7 @@ func (d direct) serve(w http.ResponseWriter, req *http.Request) (err error) {
 	return nil
 }
 
-// Calls are all requests so far.
+// Calls are all requests so far, in the order in which they were answered.
 func (c *Cloud) Calls() []Call {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -156,6 +156,7 @@ func (c *Cloud) Calls() []Call {
 // Busiest is the largest number of calls within any time of that length.
 func (c *Cloud) Busiest(within time.Duration) int {
 	calls, most, first := c.Calls(), 0, 0
+	slices.SortFunc(calls, func(a, b Call) int { return a.At.Compare(b.At) })
 	for i, call := range calls {
 		for call.At.Sub(calls[first].At) >= within {
 			first++

@@ -26,12 +26,13 @@ func (c *Cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusRequestEntityTooLarge)
 		return
 	}
+	began := c.cfg.Now()
 	a, f, hook := c.take(r, body)
 	if hook != nil {
 		hook()
 	}
 	if !f.answers(r.Context()) {
-		c.note(r, 0)
+		c.note(r, began, 0)
 		if f.Reset {
 			panic(http.ErrAbortHandler)
 		}
@@ -52,15 +53,15 @@ func (c *Cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.rate.headers(c.cfg.Now(), w.Header())
 	c.mu.Unlock()
 	c.compare(r, body, a, w.Header(), data)
-	c.note(r, a.status)
+	c.note(r, began, a.status)
 	w.WriteHeader(a.status)
 	_, _ = w.Write(data) // the client may be gone; the server was made all the same
 }
 
-func (c *Cloud) note(r *http.Request, status int) {
+func (c *Cloud) note(r *http.Request, began time.Time, status int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.calls = append(c.calls, Call{At: c.cfg.Now(), Method: r.Method, Path: r.URL.RequestURI(), Status: status})
+	c.calls = append(c.calls, Call{At: began, Method: r.Method, Path: r.URL.RequestURI(), Status: status})
 }
 
 // take does what was asked, and says what goes wrong with it. hook is to be
