@@ -96,13 +96,17 @@ func (s *Server) poolStop(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) poolBuy(w http.ResponseWriter, r *http.Request) error {
-	if s.Pool == nil {
-		return errNoPart
+	p, err := s.readPool(r.Context())
+	if err != nil {
+		return err
 	}
 	get := func(name string) string { return strings.TrimSpace(r.PostFormValue(name)) }
 	form := buyForm{CPUs: get("cpus"), Memory: get("memory"), Location: get("location")}
 	form.ID = derive(formID(r), form.CPUs, form.Memory, form.Location)
 	need, err := readNeed(form)
+	if err == nil && p.Stopped != "" { // it would wait, and be bought when nobody thinks of it any more
+		err = fmt.Errorf("%w: %s", chat.ErrRefused, visible(p.Stopped))
+	}
 	if err == nil {
 		_, err = s.Pool.Buy(r.Context(), callerOf(r).author(), need)
 	}
@@ -112,9 +116,9 @@ func (s *Server) poolBuy(w http.ResponseWriter, r *http.Request) error {
 	case scripted(r):
 		return err
 	}
-	p := s.problem(r, err)
-	return s.showPool(w, r, p.Status, func(_ *frame, v *poolView, _ api.PoolInfo) {
-		v.Buy.Alert, v.Buy.CPUs, v.Buy.Memory, v.Buy.Location = &p, form.CPUs, form.Memory, form.Location
+	problem := s.problem(r, err)
+	return s.showPool(w, r, problem.Status, func(_ *frame, v *poolView, _ api.PoolInfo) {
+		v.Buy.Alert, v.Buy.CPUs, v.Buy.Memory, v.Buy.Location = &problem, form.CPUs, form.Memory, form.Location
 	})
 }
 

@@ -16,12 +16,12 @@ type unasked = api.Pool
 // fakePool is a pool that does what it is told at once, and remembers it.
 type fakePool struct {
 	unasked // what pages do not call
-	mu     sync.Mutex
-	info   api.PoolInfo
-	refuse error // what changes are answered with
-	err    error // what reading is
-	did    []string
-	ids    []string // of purchases
+	mu      sync.Mutex
+	info    api.PoolInfo
+	refuse  error // what changes are answered with
+	err     error // what reading is
+	did     []string
+	ids     []string // of purchases
 }
 
 // newFakePool is a pool in which nothing is wrong.

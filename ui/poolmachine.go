@@ -140,8 +140,8 @@ func (s *Server) intent(v *machineView, m api.PoolMachine, p api.PoolInfo) {
 			v.Next = newMoment(o.Next, p.At)
 		}
 	}
-	if m.State == wanted && p.Stopped != "" && !slices.Contains(v.Waits, visible(p.Stopped)) {
-		v.Waits = append(v.Waits, visible(p.Stopped))
+	if m.State == wanted && p.Stopped != "" {
+		v.Waits = append(v.Waits, "Nothing is bought now: the page says why at its top.")
 	}
 }
 

@@ -69,6 +69,10 @@ type Config struct {
 	// Output is the whole text of a tool call that was cut for the log.
 	Output func(ctx context.Context, task chat.TaskID, message string) (io.ReadCloser, error)
 
+	// MachineCost is a task's part of what bought machines cost until now, in
+	// euros, net; nil: no page speaks of it.
+	MachineCost func(chat.TaskID) float64
+
 	Agents    func() []AgentInfo
 	CheckRepo func(ctx context.Context, url string) error // does a fetch of it work? ErrInvalid says why not
 	SetSecret func(ctx context.Context, scope chat.ProjectID, name, value string, by chat.Author) error
@@ -162,6 +166,9 @@ func (s *Server) routes() http.Handler {
 	get("/nodes/{node}", s.node)
 	mux.Handle("GET /nodes/{node}/remove", s.page(Owner, s.nodeRemoveForm))
 	get("/pool", s.pool)
+	for _, gone := range []string{"/pool/settings", "/pool/machines"} { // a refused form stands there
+		mux.Handle("GET "+gone, http.RedirectHandler("/pool", http.StatusSeeOther))
+	}
 	mux.Handle("GET /pool/machines/{machine}/delete", s.page(Owner, s.machineDeleteForm))
 	get("/start", s.start)
 	get("/settings", s.settings)

@@ -57,7 +57,8 @@ type pending struct {
 
 type usage struct {
 	Total, Cost, Input, Output, Cached, Context, Turn string
-	Share                                             int // of the context window in percent, −1: unknown
+	Machines                                          string // what bought ones cost for it
+	Share                                             int    // of the context window in percent, −1: unknown
 	Tone, Dash                                        string
 }
 
@@ -75,7 +76,7 @@ func (s *Server) regions(t chat.Task, may bool, activity string) taskView {
 		SSH: s.ssh(t),
 		ID:  string(t.ID), URL: "/t/" + string(t.ID), Title: taskTitle(t), State: string(t.State),
 		May: may, Chip: taskChip(t), Branch: line(t.Branch, 120), Base: line(t.Base, 80), Change: t.Change,
-		Pull: pullLabel(t.PullRequest), Usage: newUsage(t), Stepper: newStepper(t, now), Strip: s.strip(t, now),
+		Pull: pullLabel(t.PullRequest), Usage: s.usage(t), Stepper: newStepper(t, now), Strip: s.strip(t, now),
 		Archived: t.Archived, Stopping: t.Stopping, Mode: string(t.Mode), Agent: line(t.Agent, 40), FormID: newID(),
 	}
 	if v.Base == "" {
@@ -158,6 +159,21 @@ func (v *taskView) dock(t chat.Task, activity string) {
 	default:
 		v.Placeholder = "Go on with this task"
 	}
+}
+
+// usage is what the task costs: tokens, and its part of bought machines.
+func (s *Server) usage(t chat.Task) usage {
+	u := newUsage(t)
+	if s.MachineCost == nil {
+		return u
+	}
+	if cost := s.MachineCost(t.ID); cost > 0 {
+		u.Machines = perHour(cost)
+		if u.Total == "" {
+			u.Total = u.Machines
+		}
+	}
+	return u
 }
 
 func newUsage(t chat.Task) usage {
