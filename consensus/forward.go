@@ -51,6 +51,7 @@ var errNotHere = errors.New("this node does not lead")
 // wireErrors is how errors travel: each has the bit of its place, for ever.
 var wireErrors = [...]error{
 	errNotHere, ErrTooLarge, ErrFull, ErrNoLeader, ErrUnknownOutcome, ErrClosed, ErrLeadershipLost, ErrLastVoter, ErrNewer,
+	ErrTooFewVoters,
 }
 
 // remoteError is an error of another node.

@@ -34,6 +34,8 @@ type Log struct {
 	closed   sync.Once
 	closeErr error // of the first Close
 
+	turn chan struct{} // of capacity 1; full while the members are being changed
+
 	settled atomic.Uint64 // newest term in which everything from before is known to be committed
 	oath    oath
 	newest  newest
@@ -62,6 +64,7 @@ func Open(ctx context.Context, c Config) (*Log, error) {
 		failed: make(chan struct{}),
 		stop:   make(chan struct{}),
 		moved:  make(chan struct{}),
+		turn:   make(chan struct{}, 1),
 		lost:   time.Now(),
 	}
 	l.life, l.endLife = context.WithCancel(context.Background())

@@ -14,6 +14,10 @@ import (
 // ErrLastVoter: the member cannot go, because no other could take over.
 var ErrLastVoter = errors.New("it is the last voter: add another core node and wait until it has caught up")
 
+// ErrTooFewVoters: without the member no majority of the voters would answer, so
+// that nothing could be accepted any more.
+var ErrTooFewVoters = errors.New("the mesh would stand still without it")
+
 // errNoHeir: there is no other voter to lead.
 var errNoHeir = errors.New("no other voter is there to take over")
 
@@ -74,8 +78,9 @@ const maxName = 255
 
 // RemoveMember takes node out of the group; one that is not a member is gone
 // already. A leader hands over first, and the last voter to a spare that has
-// caught up, if there is one: otherwise it is ErrLastVoter. The node itself
-// may not hear of it.
+// caught up, if there is one: otherwise it is ErrLastVoter. It is
+// ErrTooFewVoters, and nothing changes, when a majority of those who would be
+// left does not answer. The node itself may not hear of it.
 //
 // Any member takes the call; the errors are those of Propose. After
 // ErrUnknownOutcome the same call again is harmless.
@@ -133,67 +138,6 @@ func (l *Log) answers(p peer) bool {
 // caughtUp tells whether a peer has almost all of the log.
 func (l *Log) caughtUp(p peer) bool {
 	return p.match > 0 && p.match+slack >= l.raft.LastIndex()
-}
-
-// addHere adds a member on the leader.
-func (l *Log) addHere(ctx context.Context, body []byte) error {
-	node, rest, err := cutBytes(body)
-	if err != nil {
-		return err
-	}
-	addr, _, err := cutBytes(rest)
-	if err != nil {
-		return err
-	}
-	if _, ok := l.reign(); !ok {
-		return errNotHere
-	}
-	for _, s := range l.servers() {
-		switch {
-		case string(s.ID) == string(node) && string(s.Address) == string(addr):
-			return nil
-		case string(s.ID) != string(node) && string(s.Address) == string(addr):
-			return fmt.Errorf("address %s is node %s's: remove that one first", addr, s.ID)
-		}
-	}
-	return l.change(ctx, func() raft.IndexFuture {
-		// A voter stays one and gets the address.
-		return l.raft.AddNonvoter(raft.ServerID(node), raft.ServerAddress(addr), 0, 0)
-	})
-}
-
-// removeHere removes a member on the leader. When that is this node, another
-// one must do it.
-func (l *Log) removeHere(ctx context.Context, node string) error {
-	term, ok := l.reign()
-	if !ok {
-		return errNotHere
-	}
-	id := raft.ServerID(node)
-	servers := l.servers()
-	i := slices.IndexFunc(servers, func(s raft.Server) bool { return s.ID == id })
-	if i < 0 {
-		return nil
-	}
-	otherVoter := func(s raft.Server) bool { return s.ID != id && s.Suffrage == raft.Voter }
-	if servers[i].Suffrage == raft.Voter && !slices.ContainsFunc(servers, otherVoter) {
-		heirs := slices.DeleteFunc(l.heirs(term), func(s raft.Server) bool { return s.ID == id })
-		if len(heirs) == 0 {
-			return ErrLastVoter
-		}
-		heir := heirs[0]
-		err := l.change(ctx, func() raft.IndexFuture { return l.raft.AddVoter(heir.ID, heir.Address, 0, 0) })
-		if err != nil {
-			return fmt.Errorf("giving its vote to %s: %w", heir.ID, err)
-		}
-	}
-	if node == l.conf.Node {
-		if err := l.Transfer(ctx); err != nil {
-			return err
-		}
-		return errNotHere
-	}
-	return l.change(ctx, func() raft.IndexFuture { return l.raft.RemoveServer(id, 0, 0) })
 }
 
 // change runs a change of the members. All of them may be done twice.

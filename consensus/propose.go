@@ -49,9 +49,9 @@ func (l *Log) perform(ctx context.Context, kind callKind, body []byte) (uint64, 
 	case callFresh:
 		return l.readIndex(ctx)
 	case callAdd:
-		return 0, l.addHere(ctx, body)
+		return 0, l.inTurn(ctx, func(ctx context.Context) error { return l.addHere(ctx, body) })
 	case callRemove:
-		return 0, l.removeHere(ctx, string(body))
+		return 0, l.inTurn(ctx, func(ctx context.Context) error { return l.removeHere(ctx, string(body)) })
 	default:
 		return 0, fmt.Errorf("%w: call of kind %d", ErrNewer, kind)
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -69,6 +70,17 @@ func (l *Log) Tend(ctx context.Context, c TendConfig) error {
 
 // tend takes one step, and tells whether it did.
 func (l *Log) tend(ctx context.Context, c *TendConfig, heard map[string]time.Time) (bool, error) {
+	var again atomic.Bool // the turn may outlast ctx
+	err := l.inTurn(ctx, func(ctx context.Context) error {
+		stepped, err := l.stepHere(ctx, c, heard)
+		again.Store(stepped)
+		return err
+	})
+	return again.Load(), err
+}
+
+// stepHere is tend on the leader, in its turn.
+func (l *Log) stepHere(ctx context.Context, c *TendConfig, heard map[string]time.Time) (bool, error) {
 	term, ok := l.reign()
 	if !ok {
 		return false, errNotHere

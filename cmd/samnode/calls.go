@@ -307,5 +307,8 @@ func logError(err error) error {
 	if errors.Is(err, consensus.ErrNoLeader) || errors.Is(err, consensus.ErrUnknownOutcome) {
 		return &renamed{err, errNoLeader}
 	}
+	if errors.Is(err, consensus.ErrLastVoter) || errors.Is(err, consensus.ErrTooFewVoters) {
+		return &renamed{err, chat.ErrRefused}
+	}
 	return err
 }

@@ -121,16 +121,15 @@ func (n *node) alignMembers(ctx context.Context) error {
 		return err
 	}
 	pool, _ := n.pool.Pool()
+	var errs []error // the group may be able to do without the next one
 	for _, m := range members {
 		if p, ok := pool.Node(m.Node); ok && p.Core {
 			continue
 		}
 		n.c.Logger.Info("taking a node that left out of the log's group", "name", m.Node)
-		if err := n.log.RemoveMember(ctx, m.Node); err != nil {
-			return err
-		}
+		errs = append(errs, n.log.RemoveMember(ctx, m.Node))
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // watchMembership ends a node that was removed, or whose place another process
