@@ -12,7 +12,7 @@ import (
 
 const (
 	identifyTimeout = 5 * time.Second // to say who calls
-	maxIdentifying  = 512             // callers that have not said yet who they are
+	maxIdentifying  = 512             // callers at one listener that have not said yet who they are
 	backlog         = 128             // admitted connections that a service has not taken yet
 )
 
@@ -36,7 +36,8 @@ type Identify func(ctx context.Context, c net.Conn) (Visit, error)
 
 // Gate is the part of both twins that lets callers in. It accepts, finds out
 // who calls, and hands the connection to the service it is for, or closes it.
-// One slow, strange or broken caller is in nobody's way.
+// One slow, strange or broken caller is in nobody's way, and a crowd of them at
+// one listener in no other's.
 //
 // It knows all open connections of the node, so that they can be closed before
 // the network is.
@@ -44,7 +45,6 @@ type Gate struct {
 	allow    Allow
 	logger   *slog.Logger
 	refusals limiter
-	slots    chan struct{} // one for each caller that is being identified
 	ctx      context.Context
 	cancel   context.CancelFunc
 	running  sync.WaitGroup // accept loops, and one for each caller that is being identified
@@ -66,7 +66,6 @@ type GateConfig struct {
 func NewGate(c GateConfig) *Gate {
 	g := &Gate{
 		allow: c.Allow, logger: c.Logger,
-		slots:    make(chan struct{}, maxIdentifying),
 		services: make(map[Service]*entrance),
 		listens:  make(map[net.Listener]struct{}),
 		open:     make(map[*tracked]struct{}),
@@ -131,6 +130,7 @@ func (g *Gate) Serve(l net.Listener, who Identify) error {
 }
 
 func (g *Gate) accept(l net.Listener, who Identify) {
+	slots := make(chan struct{}, maxIdentifying) // full: those who wait are turned away
 	for {
 		c, err := l.Accept()
 		if errors.Is(err, net.ErrClosed) || g.ctx.Err() != nil {
@@ -148,19 +148,21 @@ func (g *Gate) accept(l net.Listener, who Identify) {
 			continue
 		}
 		select {
-		case g.slots <- struct{}{}:
+		case slots <- struct{}{}:
 		default:
 			g.refuse("", c.RemoteAddr(), Caller{}, fmt.Errorf("%d callers have not said yet who they are", maxIdentifying))
 			c.Close()
 			continue
 		}
-		g.running.Go(func() { g.admit(c, who) })
+		g.running.Go(func() {
+			defer func() { <-slots }()
+			g.admit(c, who)
+		})
 	}
 }
 
 // admit takes a connection from the network to a service's queue.
 func (g *Gate) admit(raw net.Conn, who Identify) {
-	defer func() { <-g.slots }()
 	c, err := g.track(raw)
 	if err != nil {
 		return
