@@ -75,13 +75,11 @@ func (s *Server) machineView(m api.PoolMachine, p api.PoolInfo, a around) machin
 		Stay: visible(m.Stay), Why: visible(m.Why), Failed: visible(m.Failed),
 		Goes: newMoment(m.Until, p.At), Bought: newMoment(m.Created, p.At), Began: newMoment(m.Since, p.At), Paid: newPaidHour(m, p.At),
 	}
-	silent := false
-	for _, n := range a.Nodes {
-		if n.Name == m.Name {
-			v.URL, v.Version, silent = "/nodes/"+url.PathEscape(m.Name), line(n.Version, 40), !n.Online
-		}
+	n, is := a.node(m.Name)
+	if is {
+		v.URL, v.Version = "/nodes/"+url.PathEscape(m.Name), line(n.Version, 40)
 	}
-	v.Chip = machineChip(m, silent)
+	v.Chip = machineChip(m, is && !n.Online)
 	if v.Place = "not ordered yet"; m.Type != "" {
 		v.Place = line(m.Type, 40) + " at " + line(m.Location, 40)
 	}
@@ -103,7 +101,16 @@ func (s *Server) machineView(m api.PoolMachine, p api.PoolInfo, a around) machin
 	return v
 }
 
-// freeSlots are the slots that a task could get.
+// node is what is known of the node of a machine, if it is one.
+func (a around) node(machine string) (api.Node, bool) {
+	i := slices.IndexFunc(a.Nodes, func(n api.Node) bool { return n.Name == machine })
+	if i < 0 {
+		return api.Node{}, false
+	}
+	return a.Nodes[i], true
+}
+
+// freeSlots are the slots that a task could get if its node answers.
 func freeSlots(m api.PoolMachine) int {
 	if m.State != ready || m.Leaves {
 		return 0

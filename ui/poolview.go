@@ -53,7 +53,7 @@ func (s *Server) poolView(p api.PoolInfo, a around, may bool) poolView {
 		}
 	}
 	v.Groups = s.machineGroups(p, a)
-	v.Summary, v.Figures = poolSummary(p), poolFigures(p, a)
+	v.Summary, v.Figures = poolSummary(p, a), poolFigures(p, a)
 	v.Ops, v.Choices = s.opsView(p), typeViews(p)
 	v.Set = newPoolForm(p)
 	v.Buy = newBuyForm(p)
@@ -88,11 +88,13 @@ func isComing(m api.PoolMachine) bool {
 }
 
 // poolSummary is the pool in one line.
-func poolSummary(p api.PoolInfo) string {
+func poolSummary(p api.PoolInfo, a around) string {
 	is, free := map[string]int{}, 0
 	for _, m := range p.Machines {
 		is[m.State]++
-		free += freeSlots(m)
+		if n, is := a.node(m.Name); !is || n.Online {
+			free += freeSlots(m)
+		}
 	}
 	var words []string
 	for _, state := range []string{ready, booting, creating, wanted, draining, deleting, failing} {
