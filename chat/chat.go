@@ -15,24 +15,7 @@
 // The pure part imports the standard library only.
 package chat
 
-import (
-	"errors"
-	"time"
-)
-
-// Errors that callers meet at the edge. Each has one HTTP status and one exit
-// code, chosen in the ui and cmd packages.
-var (
-	ErrNotFound = errors.New("no such thing")       // the id was never in the log
-	ErrRefused  = errors.New("refused")             // the state does not allow it; the text says why
-	ErrInvalid  = errors.New("invalid input")       // the request itself is wrong; the text says how
-	ErrStale    = errors.New("stale lease token")   // another lease has the task now
-	ErrTooLarge = errors.New("larger than allowed") // see the limits below
-
-	// ErrFull is the answer to a write whose outcome is not known: the node
-	// stops, and what it has is as it was.
-	ErrFull = errors.New("the disk of this node is full: free some space and start the node again; nothing that was acknowledged is lost")
-)
+import "time"
 
 // Limits of what one command may carry. They bound the size of a log entry
 // (DESIGN.md: 512 KiB) with room for its envelope.

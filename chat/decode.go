@@ -60,7 +60,7 @@ func Decode(data []byte) (Command, error) {
 		return Command{}, err
 	}
 	if err != nil {
-		return Command{}, fmt.Errorf("decoding a command (a field that is not known was written by a newer samnode: upgrade this node): %w", err)
+		return Command{}, fmt.Errorf("decoding a command: %w (what is not known was %w)", err, ErrNewer)
 	}
 	if _, err := dec.Token(); err != io.EOF {
 		return Command{}, errors.New("decoding a command: something follows it")
@@ -86,7 +86,7 @@ func checkVersion(data []byte, cmd Command, failed error) error {
 	}
 	switch {
 	case version > Version:
-		return fmt.Errorf("decoding a command: version %d was written by a newer samnode and this one reads up to %d: upgrade this node", version, Version)
+		return fmt.Errorf("decoding a command: this samnode reads versions up to %d, and version %d was %w", Version, version, ErrNewer)
 	case version < 1:
 		return fmt.Errorf("decoding a command: version %d does not exist", version)
 	}

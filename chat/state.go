@@ -2,7 +2,6 @@ package chat
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -319,5 +318,5 @@ func (s *State) loadRow(r Row) error {
 	case rowCommand:
 		return s.loadCommands(r.Data)
 	}
-	return errors.New("a row of unknown kind: written by a newer samnode, upgrade this node")
+	return fmt.Errorf("a row of unknown kind: %w", ErrNewer)
 }

@@ -196,6 +196,8 @@ func TestDecodeRefuses(t *testing.T) {
 	} {
 		if _, err := Decode([]byte(c.data)); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: Decode = %v, want %q", name, err, c.want)
+		} else if upgrade := strings.Contains(err.Error(), "upgrade this node"); errors.Is(err, ErrNewer) != upgrade {
+			t.Errorf("%s: Decode = %v is ErrNewer: %v", name, err, !upgrade)
 		}
 	}
 	got, err := Decode([]byte("{\"v\":1,\"id\":\"c\",\"by\":{\"person\":\"a\"},\"op\":{\"say\":{\"task\":\"T\",\"message\":\"m\",\"text\":\"a\xffb\"}}}"))

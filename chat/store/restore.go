@@ -38,7 +38,7 @@ func (m *Machine) Restore(r io.Reader) error {
 	case err != nil:
 		return fmt.Errorf("reading the manifest: %w", err)
 	case got.Format != format:
-		return fmt.Errorf("the manifest has format %d and this samnode reads %d: upgrade this node", got.Format, format)
+		return fmt.Errorf("the manifest: %w", otherFormat(int64(got.Format)))
 	case got.Index <= m.Applied():
 		return nil
 	case got.Bytes == 0:

@@ -32,11 +32,6 @@ import (
 	"github.com/samnode/samnode/chat"
 )
 
-// ErrCorrupt says that the store failed its check and was moved aside. The
-// caller may open again: the store is empty then and is filled from the log
-// or from another node.
-var ErrCorrupt = errors.New("the message store is corrupt")
-
 // Config opens a store.
 type Config struct {
 	Path   string       // of the database file; its folder is made
@@ -193,92 +188,6 @@ func escapePath(path string) string {
 	return strings.NewReplacer("%", "%25", "?", "%3f", "#", "%23").Replace(path)
 }
 
-// checkInfo reads what the store knows of itself and marks it as in use.
-func (s *Store) checkInfo(ctx context.Context, db *sql.DB) error {
-	if err := checkFormat(ctx, db); err != nil {
-		return err
-	}
-	clean, err := info(ctx, db, "clean")
-	if err != nil {
-		return err
-	}
-	if clean == 0 {
-		began := time.Now()
-		if err := quickCheck(ctx, db); err != nil {
-			return err
-		}
-		s.logger.Info("checked the message store after an unclean stop", "path", s.path, "took", time.Since(began))
-	}
-	_, err = db.ExecContext(ctx, `UPDATE info SET value = 0 WHERE name = 'clean'`)
-	return err
-}
-
-// querier is a database, a connection or a transaction.
-type querier interface {
-	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
-}
-
-func info(ctx context.Context, q querier, name string) (value int64, err error) {
-	if err := q.QueryRowContext(ctx, `SELECT value FROM info WHERE name = ?`, name).Scan(&value); err != nil {
-		return 0, fmt.Errorf("reading the store's %s: %w", name, err)
-	}
-	return value, nil
-}
-
-func checkFormat(ctx context.Context, q querier) error {
-	got, err := info(ctx, q, "format")
-	if err == nil && got != format {
-		err = fmt.Errorf("the store has format %d and this samnode reads %d: it was written by another samnode, start that one", got, format)
-	}
-	return err
-}
-
-// quickCheck walks the whole database.
-func quickCheck(ctx context.Context, q querier) error {
-	var verdict string
-	if err := q.QueryRowContext(ctx, `PRAGMA quick_check(1)`).Scan(&verdict); err != nil {
-		return err
-	}
-	if verdict != "ok" {
-		return fmt.Errorf("%w: %s", errCheck, verdict)
-	}
-	return nil
-}
-
-var errCheck = errors.New("the check found damage")
-
-// isCorrupt reports whether the database itself is broken.
-func isCorrupt(err error) bool {
-	var coded interface{ Code() int }
-	if errors.As(err, &coded) {
-		const corrupt, notADB = 11, 26 // SQLITE_CORRUPT, SQLITE_NOTADB
-		if c := coded.Code() & 0xff; c == corrupt || c == notADB {
-			return true
-		}
-	}
-	return errors.Is(err, errCheck)
-}
-
-// moveAside renames the database and its companions to a name that is free.
-func moveAside(path string) (string, error) {
-	aside := path + ".corrupt"
-	for n := 2; ; n++ {
-		if _, err := os.Lstat(aside); errors.Is(err, os.ErrNotExist) {
-			break
-		}
-		aside = fmt.Sprintf("%s.corrupt-%d", path, n)
-	}
-	if err := os.Rename(path, aside); err != nil {
-		return aside, fmt.Errorf("moving the corrupt store aside: %w", err)
-	}
-	for _, tail := range []string{"-wal", "-shm"} {
-		if err := os.Rename(path+tail, aside+tail); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return aside, fmt.Errorf("moving the corrupt store aside: %w", err)
-		}
-	}
-	return aside, nil
-}
-
 // Close writes the backlog, checkpoints and marks the stop as clean.
 func (s *Store) Close() error {
 	unpinned := s.unpin(errClosed)
@@ -315,51 +224,6 @@ func (c *conns) close() error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// checkpointWait is how long a checkpoint waits for readers of old pages. A
-// copy that is being made is not counted: it takes as long as it takes.
-const checkpointWait = 30 * time.Second
-
-// checkpoint makes durable what is committed now: it moves the WAL into the
-// database and syncs both. Writing goes on meanwhile; a reader that stands on
-// older pages holds it up, at most for checkpointWait.
-func (s *Store) checkpoint(ctx context.Context) error {
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	began := time.Now()
-	for want := -1; ; {
-		busy, inLog, moved, err := s.moveWAL(ctx, "PASSIVE")
-		if err != nil {
-			return fmt.Errorf("checkpointing %s: %w", s.path, err)
-		}
-		if want < 0 {
-			want = inLog
-		}
-		if busy == 0 && (moved >= want || moved == inLog) { // a WAL that began anew was moved whole
-			return nil
-		}
-		if s.pinned() {
-			began = time.Now()
-		}
-		if time.Since(began) > checkpointWait {
-			return fmt.Errorf("checkpointing %s: a reader held %d of %d pages back for %s", s.path, inLog-moved, inLog, checkpointWait)
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return fmt.Errorf("checkpointing %s: %w", s.path, context.Cause(ctx))
-		}
-	}
-}
-
-// moveWAL checkpoints once and says how many pages the WAL has and how many of
-// them are in the database now.
-func (s *Store) moveWAL(ctx context.Context, mode string) (busy, inLog, moved int, err error) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	err = s.sync.QueryRowContext(ctx, `PRAGMA wal_checkpoint(`+mode+`)`).Scan(&busy, &inLog, &moved)
-	return busy, inLog, moved, err
 }
 
 // Load reads the small rows: the state, committed, and the log index that the

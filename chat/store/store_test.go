@@ -226,7 +226,7 @@ func TestFailedBatchLeavesNothing(t *testing.T) {
 	before := dump(t, o.state, o)
 	broken := append(append([]store.Entry{}, entries[30:40]...), store.Entry{Index: entries[39].Index + 1, At: epoch, Data: []byte(`{"v":99}`)})
 	err := o.machine.Apply(broken)
-	if err == nil || !strings.Contains(err.Error(), "upgrade this node") {
+	if !errors.Is(err, chat.ErrNewer) || !strings.Contains(err.Error(), "upgrade this node") {
 		t.Fatalf("Apply of a newer command = %v, want that this node must be upgraded", err)
 	}
 	if diff := cmp.Diff(before, dump(t, o.state, o)); diff != "" {

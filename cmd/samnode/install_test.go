@@ -1,8 +1,13 @@
 package main
 
 import (
+	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/samnode/samnode/chat"
+	"github.com/samnode/samnode/consensus"
+	"github.com/samnode/samnode/provision"
 )
 
 func TestUnitHasTheFlagsOfRun(t *testing.T) {
@@ -25,5 +30,27 @@ func TestCheckRunFlags(t *testing.T) {
 		if err := checkRunFlags(bad); exitCode(err) != exitUsage {
 			t.Errorf("%s: %v, want wrong usage", name, err)
 		}
+	}
+}
+
+// TestWhatWantsAPersonIsNotTriedAgain: the service is not started again and
+// again after an end that every start would come to.
+func TestWhatWantsAPersonIsNotTriedAgain(t *testing.T) {
+	for _, line := range strings.Split(unit("/samnode", "/state", nil), "\n") {
+		if codes, ok := strings.CutPrefix(line, "RestartPreventExitStatus="); ok && codes == fmt.Sprint(exitUsage, exitRefused) {
+			return
+		}
+	}
+	t.Error("the unit tries exit codes again that want a person")
+}
+
+func TestExitCodeOfANodeThatMustBeUpgraded(t *testing.T) {
+	for _, newer := range []error{chat.ErrNewer, provision.ErrNewer, consensus.ErrNewer} {
+		if code := exitCode(failed(fmt.Errorf("machine m: %w", newer))); code != exitRefused {
+			t.Errorf("a node that stops because of %q exits with %d, want %d", newer, code, exitRefused)
+		}
+	}
+	if code := exitCode(failed(consensus.ErrDamaged)); code != exitFailed {
+		t.Errorf("a damaged log exits with %d, want %d", code, exitFailed)
 	}
 }

@@ -9,7 +9,9 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/samnode/samnode/chat"
 	"github.com/samnode/samnode/consensus"
+	"github.com/samnode/samnode/provision"
 )
 
 // version is set by the release build.
@@ -54,7 +56,8 @@ func exitCode(err error) int {
 	switch {
 	case errors.Is(err, errUnreachable):
 		return exitUnreachable
-	case errors.Is(err, errNoMesh), errors.Is(err, errTwin), errors.Is(err, consensus.ErrForeign):
+	case errors.Is(err, errNoMesh), errors.Is(err, errTwin), errors.Is(err, consensus.ErrForeign),
+		errors.Is(err, chat.ErrNewer), errors.Is(err, provision.ErrNewer), errors.Is(err, consensus.ErrNewer):
 		return exitRefused // another start would end the same way
 	}
 	return exitFailed

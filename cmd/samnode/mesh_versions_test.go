@@ -78,11 +78,11 @@ func TestMeshVersions(t *testing.T) {
 	if _, err := upgraded[0].propose(t.Context(), consensus.Part{Machine: machinePool, Data: wonder}); err != nil {
 		t.Errorf("a command of the newer version: %v", err)
 	}
-	if code := old.exits(); code != exitFailed || !strings.Contains(old.log.String(), "this node stops") || !strings.Contains(old.log.String(), "upgrade this node") {
+	if code := old.exits(); code != exitRefused || !strings.Contains(old.log.String(), "this node stops") || !strings.Contains(old.log.String(), "upgrade this node") {
 		t.Errorf("the older node exits with %d", code)
 	}
 	must[chat.Project](b, "project", "add", "app", "--repo", "/nowhere.git")
-	if said, code := old.runsOut(); code != exitFailed || !strings.Contains(said, "upgrade this node") {
+	if said, code := old.runsOut(); code != exitRefused || !strings.Contains(said, "upgrade this node") {
 		t.Errorf("a second start of the older node exits with %d: %s", code, said)
 	}
 	old.url = nodeHere(t, old.state, newer).base
