@@ -133,9 +133,9 @@ func TestABrowserFollowsATask(t *testing.T) {
 
 func TestPagesFitAPhone(t *testing.T) {
 	ctx := browser(t)
-	m := newFakeMesh()
-	m.around = sampleMesh()
-	s := newSite(t, m.with, func(c *Config) {
+	m, p := newFakeMesh(), newFakePool()
+	m.around, p.info = sampleMesh(), samplePool()
+	s := newSite(t, m.with, p.with, func(c *Config) {
 		c.SetSecret = func(context.Context, chat.ProjectID, string, string, chat.Author) error { return nil }
 		c.Diff = func(context.Context, chat.Task, DiffOptions) (Diff, error) {
 			return Diff{Files: []DiffFile{compare("a/very/long/path/that/does/not/end/soon/file.go", "a\n", strings.Repeat("long", 200)+"\n")}}, nil
@@ -147,9 +147,9 @@ func TestPagesFitAPhone(t *testing.T) {
 		chat.Item{ID: "t1", Kind: chat.KindTool, Tool: &chat.Tool{Title: strings.Repeat("title", 60), Kind: "execute", Status: "failed", Output: strings.Repeat("o", 3000), Locations: []chat.Location{{Path: strings.Repeat("p", 200)}}}})
 	server := listen(t, s)
 	page := "/t/" + string(task.ID)
-	for _, path := range []string{"/", "/start", "/settings", "/projects", "/projects/new", "/p/web", "/p/web/settings", page, page + "/diff", page + "/diff?side=1", page + "/log", "/nodes", "/nodes/core-1", "/nodes/core-2/remove"} {
+	for _, path := range []string{"/", "/start", "/settings", "/projects", "/projects/new", "/p/web", "/p/web/settings", page, page + "/diff", page + "/diff?side=1", page + "/log", "/nodes", "/nodes/core-1", "/nodes/core-2/remove", "/pool", "/pool/machines/samnode-1d7h/delete"} {
 		run(t, ctx, chromedp.EmulateViewport(320, 800, chromedp.EmulateMobile), chromedp.Navigate(server.URL+path))
-		for _, width := range []int64{320, 390, 768} {
+		for _, width := range []int64{320, 390, 640, 768} {
 			run(t, ctx, chromedp.EmulateViewport(width, 800, chromedp.EmulateMobile))
 			if over := script(t, ctx, `Math.max(document.documentElement.scrollWidth, innerWidth) - `+strconv.FormatInt(width, 10)); over > 0 {
 				t.Errorf("%s at %d px scrolls sideways by %.0f px", path, width, over)
