@@ -275,7 +275,7 @@ func play(t *testing.T, seed uint64) (calls, late int) {
 			s.broken("op %s has %d servers at a time: %+v", x.Labels[provision.LabelOp], len(list), list)
 		}
 	}
-	bench{cloud: hetznertest.Config{RateLimit: limit, OnCreate: made}}.run(t, func(d *desk) {
+	bench{cloud: hetznertest.Config{RateLimit: limit, OnCreate: made}, quiet: seed > 0}.run(t, func(d *desk) {
 		s = &storm{desk: d, seed: seed, began: time.Now()}
 		if seed%4 >= 2 {
 			s.other = d.newClient(Config{})
