@@ -159,9 +159,9 @@ func (s *Server) poolSet(w http.ResponseWriter, r *http.Request) error {
 
 // disposal is the page that says what deleting a machine means.
 type disposal struct {
-	Name, Back string
-	Effects    []string
-	Tasks      []link
+	Name    string
+	Effects []string
+	Tasks   []link
 }
 
 func (s *Server) machineDeleteForm(w http.ResponseWriter, r *http.Request) error {
@@ -184,7 +184,7 @@ func (s *Server) showDisposal(w http.ResponseWriter, r *http.Request, alert *pro
 	m := p.Machines[i]
 	f := s.poolFrame(r, "Delete "+line(name, 63))
 	f.Alert = alert
-	v := disposal{Name: line(name, 63), Back: "/pool", Effects: disposalEffects(m, p)}
+	v := disposal{Name: line(name, 63), Effects: disposalEffects(m, p)}
 	for _, l := range m.Tasks {
 		v.Tasks = append(v.Tasks, *s.taskLink(string(l.Task)))
 	}

@@ -48,7 +48,7 @@ func TestThePoolIsShown(t *testing.T) {
 		"On their way", "Wanted", "not ordered yet", "The account may have 5 servers", "tried again <time", "in 1 min", "of at most 10 min", "Task “Fix login redirect” finds no free slot.",
 		"cx33 at fsn1 · 0.0144 € an hour", "cx43 at fsn1 · 0.0264 € an hour", "In use", `href="/nodes/samnode-1d7h"`, `href="/t/`+string(task.ID)+`"`, "14m 00s",
 		"26 of 60 min, paid until", "It is idle.", "in 20 min", "made <time", "ready since <time", `samnode <span class="mono">0.4.0`, "owner ana@example.com",
-		"kept until", "Let go", "Draining, 1 task left", "Deleting", "Its node was not heard within 10 minutes.", "Silent",
+		"kept until", "Let go", "Draining, 1 task left", "Deleting", "It costs until the provider says that it is gone.", "It is deleted at the provider next.", "Its node was not heard within 10 minutes.", "Silent",
 		"joined, costs nothing here", "Ready, 1 of 2 slots free", "Ready, no slots",
 		"Attempt 2: the provider is asked for cx33 at nbg1", "It is tried again", "Asked for by ana@example.com", "It took 1m 00s", "Withdrawn", "Nobody waits for it any more.",
 		"It was sold out there at 13:59 UTC, and is asked for again from 14:09 UTC.", "First choice", "The provider does not sell it there.", "Without a wish it is cx33 at nbg1, with 2 slots: 0.0144 € an hour, 0.35 € for a whole day.",

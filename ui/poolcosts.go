@@ -20,7 +20,7 @@ type poolCosts struct {
 }
 
 // sizeCost is a type's price at the first location that sells it.
-type sizeCost struct{ Type, Slots, Day, SlotDay, Where string }
+type sizeCost struct{ Type, Day, SlotDay, Where string }
 
 // priceOf is the first offer of a type at the locations of the settings, one
 // that can be had before others.
@@ -66,7 +66,7 @@ func firstChoice(set api.PoolSettings, choices []api.PoolChoice) (first api.Pool
 func costsOf(set api.PoolSettings, p api.PoolInfo) poolCosts {
 	c := poolCosts{By: map[string]string{}, Stopped: stoppedCost(p), WholeHours: "Costs nothing: the hour is paid. Without it, what is left of it is given away."}
 	for _, s := range set.Sizes {
-		row := sizeCost{Type: line(s.Type, 40), Slots: plural(s.Slots, "slot"), Day: "no price yet"}
+		row := sizeCost{Type: line(s.Type, 40), Day: "no price yet"}
 		if o, ok := priceOf(set, p.Choices, s.Type); ok {
 			row.Day, row.SlotDay, row.Where = euros(o.Day), euros(o.Day/float64(max(1, s.Slots))), line(o.Location, 40)
 		}

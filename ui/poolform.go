@@ -31,7 +31,7 @@ type poolForm struct {
 }
 
 // numberField is a number of the settings. Each has the same look.
-type numberField struct{ Name, Label, Unit, Value, Step, Help string }
+type numberField struct{ Name, Label, Unit, Value, Help string }
 
 // field returns the one of that name.
 func (f poolForm) field(name string) numberField {
@@ -47,7 +47,7 @@ func (f poolForm) field(name string) numberField {
 func numberFields() []numberField {
 	return []numberField{
 		{Name: "machines", Label: "Machines at once", Help: "At most. 0 buys none."},
-		{Name: "per_day", Label: "Money a day", Unit: "€", Step: "0.01", Help: "At most, by the day of UTC."},
+		{Name: "per_day", Label: "Money a day", Unit: "€", Help: "At most, by the day of UTC."},
 		{Name: "warm", Label: "An idle machine stays", Unit: "minutes", Help: "At least."},
 		{Name: "free", Label: "Slots kept free", Unit: "slots", Help: "While the last task is under an hour old."},
 		{Name: "prewarm", Label: "Slots bought ahead", Unit: "slots", Help: "At most, when the last two hours had bursts of tasks. 0 buys none."},

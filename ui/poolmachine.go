@@ -86,6 +86,13 @@ func (s *Server) machineView(m api.PoolMachine, p api.PoolInfo, a around) machin
 	if m.Hour > 0 {
 		v.Place += " · " + perHour(m.Hour) + " an hour"
 	}
+	switch {
+	case v.Stay != "":
+	case m.State == failing:
+		v.Stay = "It is deleted at the provider next."
+	case m.State == deleting:
+		v.Stay = "It costs until the provider says that it is gone."
+	}
 	if m.Keep.After(p.At) {
 		v.Kept = newMoment(m.Keep, p.At)
 	}
