@@ -29,8 +29,9 @@ const (
 type desk struct {
 	*testing.T
 	*Client
-	cloud *hetznertest.Cloud
-	log   *bytes.Buffer // of the client, everything
+	cloud  *hetznertest.Cloud
+	log    *bytes.Buffer // everything, debug included
+	logger *slog.Logger  // into log
 }
 
 // bench is what may differ from the usual desk; the zero value: nothing.
@@ -52,6 +53,7 @@ func (b bench) run(t *testing.T, test func(d *desk)) {
 	b.cloud.Token = testToken
 	synctest.Test(t, func(t *testing.T) {
 		d := &desk{T: t, cloud: hetznertest.New(b.cloud), log: &bytes.Buffer{}}
+		d.logger = slog.New(slog.NewTextHandler(d.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 		if spec != nil {
 			d.cloud.Validate(spec)
 		}
@@ -70,7 +72,7 @@ func (b bench) run(t *testing.T, test func(d *desk)) {
 func (d *desk) newClient(cfg Config) *Client {
 	d.Helper()
 	cfg.Token, cfg.Mesh, cfg.Endpoint, cfg.Transport = testToken, testMesh, "http://hetzner.test/v1", d.cloud.Transport()
-	cfg.Logger = slog.New(slog.NewTextHandler(d.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	cfg.Logger = d.logger
 	c, err := New(cfg)
 	if err != nil {
 		d.Fatal(err)
@@ -258,7 +260,7 @@ func TestTheTokenIsNeverTold(t *testing.T) {
 		for name, call := range calls {
 			err := call(d.Context())
 			p := d.refused(err, provision.Unreachable, "[token]")
-			d.Client.log.Warn("as the keeper logs it", "call", name, "err", err, "cause", p.Err)
+			d.logger.Warn("as the keeper logs it", "call", name, "err", err, "cause", p.Err)
 		}
 	})
 }

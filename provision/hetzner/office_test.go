@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"strings"
 	"sync"
 	"testing"
@@ -45,7 +44,7 @@ func lead(t *testing.T, cloud hetznertest.Config, test func(o *office)) {
 		k, err := keeper.New(keeper.Config{
 			State: o.state, Provider: d.Client, Keys: o, Propose: o.propose, UserData: o.userData,
 			Waiting: func() []provision.Waiting { return nil }, Silent: func() []string { return nil }, Heard: o.heardAgo,
-			NewID: func() string { return o.newID() }, Logger: slog.New(slog.NewTextHandler(d.log, nil)),
+			NewID: func() string { return o.newID() }, Logger: d.logger,
 		})
 		if err != nil {
 			d.Fatal(err)
