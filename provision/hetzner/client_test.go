@@ -71,7 +71,7 @@ func (b bench) run(t *testing.T, test func(d *desk)) {
 
 func (d *desk) newClient(cfg Config) *Client {
 	d.Helper()
-	cfg.Token, cfg.Mesh, cfg.Endpoint, cfg.Transport = testToken, testMesh, "http://hetzner.test/v1", d.cloud.Transport()
+	cfg.Token, cfg.Mesh, cfg.Endpoint, cfg.Transport = testToken, testMesh, "https://hetzner.test/v1", d.cloud.Transport()
 	cfg.Logger = d.logger
 	c, err := New(cfg)
 	if err != nil {
@@ -186,6 +186,11 @@ func TestConfigIsChecked(t *testing.T) {
 		"no mesh":                  {func(c *Config) { c.Mesh = "" }, "cannot be a label"},
 		"a mesh with a colon":      {func(c *Config) { c.Mesh = "a:b" }, "cannot be a label"},
 		"a mesh with a dash first": {func(c *Config) { c.Mesh = "-a" }, "cannot be a label"},
+		"an address with https":    {func(c *Config) { c.Endpoint = "https://api.example/v1" }, ""},
+		"one on this machine":      {func(c *Config) { c.Endpoint = "http://127.0.0.1:8337/v1" }, ""},
+		"one by name":              {func(c *Config) { c.Endpoint = "http://localhost:8337/v1" }, ""},
+		"one elsewhere":            {func(c *Config) { c.Endpoint = "http://10.0.0.1/v1" }, "not be safe"},
+		"half of one":              {func(c *Config) { c.Endpoint = "api.example" }, "begins with https"},
 		"R18: 5 s for a call":      {func(c *Config) { c.Timeout = 5 * time.Second }, "too short"},
 		"R18: a minute":            {func(c *Config) { c.Timeout = time.Minute }, ""},
 	} {

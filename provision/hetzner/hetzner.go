@@ -21,7 +21,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -47,7 +49,8 @@ type Config struct {
 	Token string
 	// Mesh is the mesh's id. It is a label of all its servers.
 	Mesh string
-	// Endpoint is the API's address; empty: Hetzner's.
+	// Endpoint is the API's address; empty: Hetzner's. It begins with https, or
+	// is on this machine: else the token could be read on the way.
 	Endpoint string
 	// SSHKey is the fingerprint of a key in the project, for people who want to
 	// log in past samnode. Empty: servers are made without one, and Hetzner
@@ -117,6 +120,8 @@ func (c *Config) complete() error {
 		return fmt.Errorf("the mesh's id %q cannot be a label at Hetzner: use letters, digits, '-', '_' and '.', 63 at most", c.Mesh)
 	case c.Timeout != 0 && c.Timeout < MinTimeout:
 		return fmt.Errorf("a Hetzner timeout of %s is too short: give at least %s, or leave it out", c.Timeout, MinTimeout)
+	case c.Endpoint != "" && !private(c.Endpoint):
+		return fmt.Errorf("the address %q of Hetzner's API is not one that begins with https:// (or http:// and this machine's own address): the token would not be safe on the way", c.Endpoint)
 	}
 	if c.Timeout == 0 {
 		c.Timeout = MinTimeout
@@ -138,6 +143,16 @@ func (c *Config) complete() error {
 
 func visible(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' })
+}
+
+// private is whether nobody on the way reads what is sent to a URL.
+func private(endpoint string) bool {
+	u, err := url.Parse(endpoint)
+	if err != nil || u.Host == "" {
+		return false
+	}
+	ip := net.ParseIP(u.Hostname())
+	return u.Scheme == "https" || u.Scheme == "http" && (u.Hostname() == "localhost" || ip != nil && ip.IsLoopback())
 }
 
 // selector is what every list of servers asks for.
