@@ -28,6 +28,7 @@ const (
 func (n *node) calls() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/calls/v1/join", mesh.Answer(callCodes, n.callJoin))
+	mux.Handle("/calls/v1/epoch", mesh.Answer(callCodes, n.callEpoch))
 	mux.Handle("/calls/v1/start", mesh.Answer(callCodes, n.callStart))
 	mux.Handle("/calls/v1/beat", mesh.Answer(callCodes, n.callBeat))
 	mux.Handle("/calls/v1/leave", mesh.Answer(callCodes, n.callLeave))
@@ -210,7 +211,7 @@ func (n *node) callJoin(ctx context.Context, from mesh.Caller, in joinCall) (joi
 	if err != nil {
 		return joinAnswer{}, err
 	}
-	out := joinAnswer{Cores: n.corePeers()}
+	out := joinAnswer{Cores: n.corePeers(), Epoch: n.id.Epoch}
 	pool, _ = n.pool.Pool()
 	if m, ok := pool.Node(in.Name); ok {
 		out.Person = chat.Person(m.Person)

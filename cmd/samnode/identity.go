@@ -34,6 +34,10 @@ type identity struct {
 	// Lost are the core nodes that a recovery gave up and that are still in the
 	// pool: this one, which leads alone, takes them out.
 	Lost []string `json:"lost,omitempty"`
+	// Epoch is how often the mesh was recovered (samnode recover), and Overtaken
+	// one that another node told of: this one was given up by it.
+	Epoch     uint64 `json:"epoch,omitempty"`
+	Overtaken uint64 `json:"overtaken,omitempty"`
 	// Generation grows with each start of a process on this directory. Two
 	// processes with the same one run on copies of it.
 	Generation uint64 `json:"generation"`

@@ -314,7 +314,7 @@ func (h *host) enter(ctx context.Context, v invitation, patience time.Duration) 
 			return err
 		}
 	}
-	h.id.Cores, h.id.Person = out.Cores, chat.Person(out.Person)
+	h.id.Cores, h.id.Person, h.id.Epoch = out.Cores, chat.Person(out.Person), out.Epoch
 	return h.id.write(h.c.State)
 }
 

@@ -16,6 +16,9 @@ import (
 
 // lead is the leader's work. The log is caught up when it begins.
 func (n *node) lead(ctx context.Context) error {
+	if err := n.awaitEpoch(ctx); err != nil {
+		return err
+	}
 	if err := n.found(ctx); err != nil {
 		return err
 	}

@@ -92,6 +92,10 @@ func (h *host) left(why error) error {
 		h.id.Generation--
 		return errors.Join(why, h.id.write(h.c.State))
 	}
+	if o, ok := errors.AsType[*errOvertaken](why); ok {
+		h.id.Overtaken = o.epoch
+		return errors.Join(&exitError{exitRefused, why.Error()}, h.id.write(h.c.State))
+	}
 	if !errors.Is(why, errNotMember) {
 		return why
 	}

@@ -160,7 +160,7 @@ func TestMeshRecover(t *testing.T) {
 	// The lost ones are out, and one that comes back is in nobody's way.
 	m.await("the lost ones to be out", func() bool { return len(m.list(c)) == 1 })
 	back, code := a.runsOut()
-	if code != exitRefused || !strings.Contains(back, "this node was removed from its mesh") {
+	if code != exitRefused || !strings.Contains(back, "the mesh has gone on without this node") {
 		t.Errorf("a former member exits with %d: %s", code, lastLines(back, 20))
 	}
 	must[chat.Project](c, "project", "add", "third", "--repo", "/nowhere.git")

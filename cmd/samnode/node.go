@@ -48,6 +48,7 @@ type node struct {
 	peers    peerCache
 	arrivals arrivals
 	metrics  *metrics.Metrics
+	current  currency
 	caught   chan struct{} // closed when this node applied what was committed before it started
 	pages    *ui.Server
 }
@@ -64,6 +65,9 @@ func run(ctx context.Context, c Config, ready func(url, here string)) error {
 		return err
 	}
 	c.Node = id.Node
+	if id.Overtaken > id.Epoch {
+		return &exitError{exitRefused, (&errOvertaken{epoch: id.Overtaken}).Error()}
+	}
 	if !id.Core {
 		return runWorker(ctx, c, ready)
 	}
@@ -189,6 +193,7 @@ func (n *node) serve(ctx context.Context) error {
 			return nil
 		}
 	})
+	g.Go(func() error { return n.watchEpoch(ctx) })
 	g.Go(func() error { return n.log.Lead(ctx, n.lead) })
 	g.Go(func() error { return n.work(ctx) })
 	err := g.Wait()
@@ -307,6 +312,9 @@ func (n *node) propose(ctx context.Context, parts ...consensus.Part) (uint64, er
 func (n *node) insist(ctx context.Context, parts []consensus.Part) (uint64, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, proposeFor, errNoLeader)
 	defer cancel()
+	if err := n.awaitEpoch(ctx); err != nil {
+		return 0, err
+	}
 	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 		index, err := n.log.Propose(ctx, parts...)
 		full := errors.Is(err, consensus.ErrFull)

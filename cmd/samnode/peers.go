@@ -50,6 +50,7 @@ type joinAnswer struct {
 	Key    []byte      `json:"key,omitempty"` // the mesh key, for core nodes
 	Person chat.Person `json:"person"`        // who invited it
 	Cores  []peer      `json:"cores"`
+	Epoch  uint64      `json:"epoch,omitempty"` // of the mesh
 }
 
 // beatCall is a node's sign of life; the answer comes when it is in the log.

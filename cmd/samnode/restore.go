@@ -260,7 +260,8 @@ func (c *cli) recover() *cobra.Command {
 		Short: "Make a surviving core node a mesh of one after the majority was lost",
 		Long: "Make the core node of a state directory the only voter of its mesh. Do this when most core nodes are lost for\n" +
 			"ever, on the survivor with the highest index (samnode status shows it), while it is stopped. What the lost ones had\n" +
-			"acknowledged and this one has not is lost. Never start the others' state again: they would be a second mesh.",
+			"acknowledged and this one has not is lost. Never start the others' state again: where they reach this node or another\n" +
+			"core node that they know they stop, and elsewhere they would be a second mesh.",
 		Args: args(cobra.NoArgs),
 	}
 	cmd.Flags().StringVar(&state, "state", "", "directory of the node's state")
@@ -314,6 +315,7 @@ func recoverNode(ctx context.Context, cfg Config) (lost consensus.Lost, gone []s
 	lost, err = consensus.Recover(ctx, conf)
 	if err == nil {
 		id.Lost = n.otherCores()
+		id.Epoch, id.Overtaken = max(id.Epoch, id.Overtaken)+1, 0
 		err = id.write(cfg.State)
 	}
 	return lost, id.Lost, errors.Join(err, n.close())
