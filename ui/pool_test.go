@@ -101,6 +101,12 @@ func TestAPoolThatDoesNotBuySaysWhy(t *testing.T) {
 			func(i *api.PoolInfo) { i.Choices, i.Settings.Sizes = nil, nil }, Owner,
 			[]string{"The settings name nothing to buy: say which sizes, below.", "Nothing can be bought now: the table says why.", "The prices are not known yet."},
 		},
+		"no prices": {
+			func(i *api.PoolInfo) {
+				i.Choices = []api.PoolChoice{{Type: "cx33", Location: "fsn1", Slots: 2, Refused: "the provider does not sell it there"}}
+			}, Owner,
+			[]string{"The provider was not asked for its prices yet.", "!does not sell it", "no price yet", "!>Buy</button></td>"},
+		},
 		"few calls":      {func(i *api.PoolInfo) { i.Budget.Left = 80 }, Owner, []string{"left, for deletions only"}},
 		"a pause":        {func(i *api.PoolInfo) { i.Budget.Until = i.At.Add(time.Minute) }, Owner, []string{"the provider wants to be left alone until 14:03 UTC"}},
 		"many old ops":   {func(i *api.PoolInfo) { i.Ops = manyOps(30) }, Owner, []string{"10 older ones not shown"}},

@@ -2,6 +2,7 @@ package ui
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/samnode/samnode/ui/api"
@@ -128,15 +129,19 @@ type offerView struct {
 func typeViews(p api.PoolInfo) []typeView {
 	var out []typeView
 	first, at := true, map[string]bool{} // locations where something can be had
+	priced := slices.ContainsFunc(p.Choices, func(c api.PoolChoice) bool { return c.Hour > 0 })
 	for _, c := range p.Choices {
 		o := offerView{Location: line(c.Location, 40), Hour: "–", Day: "–", SlotDay: "–", Label: "Buy " + line(c.Type, 40) + " at " + line(c.Location, 40)}
 		if c.Hour > 0 {
 			o.Sold, o.Hour, o.Day, o.SlotDay = true, perHour(c.Hour), euros(c.Day), euros(c.Day/float64(max(1, c.Slots)))
 		}
-		if c.Refused == "" {
+		switch {
+		case !priced:
+			o.Refused = "The provider was not asked for its prices yet."
+		case c.Refused == "":
 			o.First, o.Buys = first, !at[c.Location]
 			first, at[c.Location] = false, true
-		} else {
+		default:
 			o.Refused = sentenceOf(visible(c.Refused))
 		}
 		if name := line(c.Type, 40); len(out) == 0 || out[len(out)-1].Type != name {
