@@ -71,7 +71,7 @@ func (s subject) unanswered(resp *hcloud.Response, err error) *provision.Provide
 // answered is for Hetzner's own error codes.
 func (s subject) answered(e hcloud.Error, wait time.Duration) *provision.ProviderError {
 	var p *provision.ProviderError
-	switch e.Code { //nolint:exhaustive // what is not here is told by its status
+	switch e.Code { // what is not here is told by its status
 	case hcloud.ErrorCodeUnauthorized:
 		p = refuse(provision.Denied, e, "Hetzner does not know the API token and so refuses %s: %s", s.doing, newToken)
 	case hcloud.ErrorCodeForbidden, "token_readonly":

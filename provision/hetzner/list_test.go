@@ -193,8 +193,12 @@ func TestR20OnlyHetznersOwn404IsGone(t *testing.T) {
 	bench{}.run(t, func(d *desk) {
 		s := d.mustCreate()
 		for _, f := range []hetznertest.Fault{
-			{Status: 404}, {Status: 404, Body: `{"message":"no Route matched with those values"}`}, {Status: 404, Code: "route_not_found", Message: "x"},
-			{Status: 410}, {Status: 200, Body: `{"server":null}`}, {Status: 200, Body: `{"server":{"id":7,"name":"other"}}`},
+			{Status: 404},
+			{Status: 404, Body: `{"message":"no Route matched with those values"}`},
+			{Status: 404, Code: "route_not_found", Message: "x"},
+			{Status: 410},
+			{Status: 200, Body: `{"server":null}`},
+			{Status: 200, Body: `{"server":{"id":7,"name":"other"}}`},
 		} {
 			f.On, f.Times = "GET /servers/*", 1
 			d.cloud.Break(f)

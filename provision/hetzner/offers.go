@@ -106,7 +106,7 @@ func arch(a hcloud.Architecture) string {
 func leaving(t *hcloud.ServerType, at hcloud.ServerTypeLocation) string {
 	info := at.Deprecation
 	if info == nil {
-		info = t.Deprecation //nolint:staticcheck // some types say it only here
+		info = t.Deprecation // some types say it only here
 	}
 	if info == nil {
 		return ""

@@ -250,8 +250,10 @@ func verdicts() map[string]verdict {
 		"R16 a token that is unknown": {spoil: (*hetznertest.Cloud).Revoke, breaker: provision.Denied, person: true, parts: []string{"does not know the API token", "resumed buying"}, posts: 1},
 		"R16 a token that reads":      {spoil: (*hetznertest.Cloud).ReadOnly, breaker: provision.Denied, person: true, parts: []string{"may only read", "resumed buying"}, posts: 1},
 		"R16 an image that is gone":   {spoil: func(c *hetznertest.Cloud) { c.RemoveImage("debian-12") }, breaker: provision.BadOrder, person: true, parts: []string{"no image debian-12"}, posts: 1},
-		"R16 too much user data": {spoil: f(hetznertest.Fault{On: "POST /servers", Status: 422, Code: "invalid_input", Message: "invalid input in field 'user_data'"}),
-			breaker: provision.BadOrder, person: true, parts: []string{"shorten them"}, posts: 1},
+		"R16 too much user data": {
+			spoil:   f(hetznertest.Fault{On: "POST /servers", Status: 422, Code: "invalid_input", Message: "invalid input in field 'user_data'"}),
+			breaker: provision.BadOrder, person: true, parts: []string{"shorten them"}, posts: 1,
+		},
 		"R15 no quota":              {spoil: func(c *hetznertest.Cloud) { c.Limit(0) }, breaker: provision.NoQuota, parts: []string{"server_limit", "then one machine is tried"}, posts: 6},
 		"R12 R13 all sold out":      {spoil: each(func(c *hetznertest.Cloud, k, p string) { c.SellOut(k, p, false) }), parts: []string{"left in"}, posts: 4 * 7},
 		"R12 R13 all unsupported":   {spoil: each(func(c *hetznertest.Cloud, k, p string) { c.Unsupport(k, p) }), parts: []string{"left in"}, posts: 4 * 7},
@@ -264,8 +266,10 @@ func verdicts() map[string]verdict {
 		"R2 malformed JSON":         {spoil: f(hetznertest.AnswerGarbled()), posts: 1, servers: 1},
 		"R2 a reset after it":       {spoil: f(hetznertest.AnswerReset()), posts: 1, servers: 1},
 		"R2 504 after it":           {spoil: f(hetznertest.AnswerLost()), posts: 1, servers: 1},
-		"R2 lost, and a list that lags": {spoil: func(c *hetznertest.Cloud) { c.Break(hetznertest.AnswerLost()); c.Lag(20 * time.Second) },
-			posts: 2, servers: 1},
+		"R2 lost, and a list that lags": {
+			spoil: func(c *hetznertest.Cloud) { c.Break(hetznertest.AnswerLost()); c.Lag(20 * time.Second) },
+			posts: 2, servers: 1,
+		},
 		"R2 lost, and then denied": {spoil: func(c *hetznertest.Cloud) {
 			c.Break(hetznertest.AnswerLost())
 			c.Break(hetznertest.Fault{On: "GET /servers", Times: 5, Status: 401, Code: "unauthorized"})

@@ -21,12 +21,13 @@ func (s subject) missing(e hcloud.Error) *provision.ProviderError {
 
 // invalid is a 422: it names the field, or says it in words.
 func (s subject) invalid(e hcloud.Error) *provision.ProviderError {
-	text := strings.ToLower(e.Message)
+	words := []string{e.Message}
 	if d, ok := e.Details.(hcloud.ErrorDetailsInvalidInput); ok {
 		for _, f := range d.Fields {
-			text += " " + strings.ToLower(f.Name+" "+strings.Join(f.Messages, " "))
+			words = append(append(words, f.Name), f.Messages...)
 		}
 	}
+	text := strings.ToLower(strings.Join(words, " "))
 	if strings.Contains(text, "unsupported location") {
 		return s.soldOut(e)
 	}

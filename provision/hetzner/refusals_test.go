@@ -47,10 +47,13 @@ func capacity() map[string]refusal {
 		"a type not found":         {no(404, "not_found", "server_type not found"), provision.BadOffer, []string{"cx23", next}, 1},
 		"R15 servers":              {func(d *desk, _ *provision.Order) { d.cloud.Limit(0) }, provision.NoQuota, []string{"server_limit", "ask for more"}, 1},
 		"R15 addresses": {breaks(hetznertest.Fault{On: "POST /servers", Status: 403, Code: "resource_limit_exceeded", Message: "limit", Details: map[string]any{
-			"limits": []any{map[string]any{"name": "primary_ip_limit"}, map[string]any{"name": "dedicated_core_limit"}}}}), provision.NoQuota, []string{"primary_ip_limit, dedicated_core_limit"}, 1},
+			"limits": []any{map[string]any{"name": "primary_ip_limit"}, map[string]any{"name": "dedicated_core_limit"}},
+		}}), provision.NoQuota, []string{"primary_ip_limit, dedicated_core_limit"}, 1},
 		"R15 without details": {no(403, "resource_limit_exceeded", "limit"), provision.NoQuota, []string{"(resource_limit_exceeded)", "ask for more"}, 1},
-		"R15 odd details": {breaks(hetznertest.Fault{On: "POST /servers", Status: 403,
-			Body: `{"error":{"code":"resource_limit_exceeded","message":"limit","details":["x"]}}`}), provision.NoQuota, []string{"(resource_limit_exceeded)"}, 1},
+		"R15 odd details": {breaks(hetznertest.Fault{
+			On: "POST /servers", Status: 403,
+			Body: `{"error":{"code":"resource_limit_exceeded","message":"limit","details":["x"]}}`,
+		}), provision.NoQuota, []string{"(resource_limit_exceeded)"}, 1},
 		"R15 as it was called": {no(403, "server_limit_exceeded", "limit"), provision.NoQuota, []string{"server_limit_exceeded"}, 1},
 	}
 }

@@ -77,10 +77,10 @@ func (c *Client) Delete(ctx context.Context, id string) error {
 		err = errors.New("the answer has no action")
 	}
 	refusal := explain(s, resp, err)
-	switch refusal.Trouble {
-	case provision.Gone:
+	if refusal.Trouble == provision.Gone {
 		return nil
-	case provision.Busy: // perhaps with just that
+	}
+	if refusal.Trouble == provision.Busy { // perhaps with just that
 		now, err := c.Server(ctx, id)
 		if provision.TroubleOf(err) == provision.Gone || now.Status == string(hcloud.ServerStatusDeleting) {
 			return nil

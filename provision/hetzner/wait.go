@@ -34,16 +34,15 @@ func (c *Client) await(ctx context.Context, s subject, actions []*hcloud.Action)
 	if err != nil || len(open) == 0 {
 		return err
 	}
-	var broken error
 	waiting := about("waiting for the server %s", s.order.Name)
-	err = c.patient(ctx, waiting, firstPoll, func() (bool, *hcloud.Response, error) {
+	return c.patient(ctx, waiting, firstPoll, func() (bool, *hcloud.Response, error) {
 		list, resp, err := c.api.Action.List(ctx, hcloud.ActionListOpts{ID: open})
 		if err != nil {
 			return false, resp, err
 		}
-		var still []int64
-		if still, broken = unfinished(s, list); broken != nil {
-			return true, resp, nil
+		still, err := unfinished(s, list)
+		if err != nil {
+			return false, resp, err
 		}
 		open = slices.DeleteFunc(open, func(id int64) bool {
 			shown := slices.ContainsFunc(list, func(a *hcloud.Action) bool { return a.ID == id })
@@ -51,10 +50,6 @@ func (c *Client) await(ctx context.Context, s subject, actions []*hcloud.Action)
 		})
 		return len(open) == 0, resp, nil
 	})
-	if err != nil {
-		return err
-	}
-	return broken
 }
 
 // unfinished are the ids of the actions that have not ended. A failed one is
