@@ -62,6 +62,7 @@ type Heart struct {
 	batch *batch          // collects until the next tick; nil: Run does not run
 	tick  time.Time       // when Run was last seen awake
 	marks map[string]mark // by node
+	news  chan struct{}   // a beat that others wait for came
 }
 
 // batch is the beats that go into one entry.
@@ -85,7 +86,7 @@ type mark struct {
 func NewHeart(c HeartConfig) *Heart {
 	c.Every = cmp.Or(c.Every, DefaultEvery)
 	c.LeaseFor = cmp.Or(c.LeaseFor, DefaultLeaseFor)
-	return &Heart{c: c}
+	return &Heart{c: c, news: make(chan struct{}, 1)}
 }
 
 // slack is what is added to LeaseFor before a node is silent: two clocks that
@@ -93,7 +94,9 @@ func NewHeart(c HeartConfig) *Heart {
 func (h *Heart) slack() time.Duration { return h.c.LeaseFor / 100 }
 
 // Beat puts a node's sign of life into the next batch and returns once that is
-// committed; so a node that beats again at once beats once per tick. A refusal
+// committed; so a node that beats again at once beats once per tick. News do not
+// wait for the tick: whether a node can run tasks, when it could or could not
+// before. A refusal
 // tells a process that it is not the node's: removed (ErrNotFound), or followed
 // by another (ErrStale).
 func (h *Heart) Beat(ctx context.Context, b Beat) error {
@@ -105,6 +108,12 @@ func (h *Heart) Beat(ctx context.Context, b Beat) error {
 	}
 	batch.beats[process{b.Node, b.Boot}] = &b
 	h.mu.Unlock()
+	if h.isNews(b) {
+		select {
+		case h.news <- struct{}{}:
+		default:
+		}
+	}
 	select {
 	case <-ctx.Done():
 		h.withdraw(batch, &b)
@@ -154,10 +163,39 @@ func (h *Heart) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-tick.C:
+		case <-h.news:
+			if !h.breathe(ctx) {
+				continue
+			}
 		}
 		h.awake()
 		h.flush(ctx)
 	}
+}
+
+// breathe is the time that others have to join a batch of news, and bounds how
+// often a node that cannot make up its mind writes.
+func (h *Heart) breathe(ctx context.Context) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(h.c.Every / 20):
+		return true
+	}
+}
+
+// isNews tells whether others wait for what a beat says.
+func (h *Heart) isNews(b Beat) bool {
+	if b.Report == nil {
+		return false
+	}
+	p, _ := h.c.State.Pool()
+	n, is := p.Node(b.Node)
+	fit := b.Report.Unfit == ""
+	if m, has := p.Machine(b.Node); has && m.State == Booting && fit {
+		return is && n.Boot == b.Boot
+	}
+	return is && n.Boot == b.Boot && n.Report != nil && n.fit() != fit
 }
 
 func (h *Heart) begin() error {

@@ -92,6 +92,34 @@ func TestHeartBatches(t *testing.T) {
 	})
 }
 
+// TestHeartTellsNewsAtOnce: that a node can run tasks, or cannot any more, does
+// not wait for the tick; that nothing changed does.
+func TestHeartTellsNewsAtOnce(t *testing.T) {
+	bubble(t, func(t *testing.T, h *Heart, l *oneLog) {
+		say := func(why string) (took time.Duration) {
+			t.Helper()
+			began := time.Now()
+			if err := h.Beat(t.Context(), Beat{Node: "b", Boot: "y", Report: &Report{Unfit: why}}); err != nil {
+				t.Errorf("Beat = %v", err)
+			}
+			if p, _ := l.state.Pool(); p.Nodes[1].Report.Unfit != why {
+				t.Errorf("the node is unfit because of %q, want %q", p.Nodes[1].Report.Unfit, why)
+			}
+			return time.Since(began)
+		}
+		say("") // its first report
+		const soon = DefaultEvery / 20
+		for _, step := range []struct {
+			why    string
+			atOnce bool
+		}{{"Docker does not answer.", true}, {"Docker does not answer.", false}, {"", true}, {"", false}} {
+			if took := say(step.why); step.atOnce != (took == soon) || !step.atOnce && took > DefaultEvery {
+				t.Errorf("%q took %s", step.why, took)
+			}
+		}
+	})
+}
+
 // TestHeartRefusals: who is not the node's process learns it, and does not
 // stand in the way of the one that is.
 func TestHeartRefusals(t *testing.T) {

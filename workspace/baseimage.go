@@ -8,15 +8,15 @@ import (
 	"github.com/samnode/samnode/workspace/agents"
 )
 
-// Supply gets the base image, without which there are no tasks here, and then
-// the agents that other nodes have, so that the first task waits for neither.
-func (r *Runner) Supply(ctx context.Context) error {
-	quiet := func(string) {}
-	if err := r.haveBaseImage(ctx, quiet); err != nil {
-		return err
-	}
+// Supply gets the base image, without which there are no tasks here, so that the
+// first one does not wait for it.
+func (r *Runner) Supply(ctx context.Context) error { return r.haveBaseImage(ctx, func(string) {}) }
+
+// SupplyAgents gets the agents that other nodes have, before the first task
+// that needs one.
+func (r *Runner) SupplyAgents(ctx context.Context) error {
 	for _, a := range agents.All() {
-		if err := r.haveAgent(ctx, a, quiet); err != nil && !errors.Is(err, agents.ErrNotInstalled) {
+		if err := r.haveAgent(ctx, a, func(string) {}); err != nil && !errors.Is(err, agents.ErrNotInstalled) {
 			return err
 		}
 	}

@@ -77,18 +77,33 @@ func (c *counted) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// supply gets what tasks need here before the first one comes. Without it the
-// node says that it is not ready for any.
+// supply gets what tasks need here before the first one comes: the base image,
+// without which the node says that it is not fit for any, and the agents.
 func (w *worker) supply(ctx context.Context) error {
+	if err := w.insist(ctx, "getting the base image", w.runner.Supply); err != nil {
+		return err
+	}
+	// A beat that says so: the one on its way was sent before.
+	if err := w.beat(ctx); err != nil && ctx.Err() == nil {
+		w.c.Logger.Warn("saying that this node is fit", "err", err) // the next beat says it
+	}
+	return w.insist(ctx, "getting the agents", w.runner.SupplyAgents)
+}
+
+// insist tries until it works or ctx ends.
+func (w *worker) insist(ctx context.Context, what string, f func(context.Context) error) error {
 	const again = 30 * time.Second
 	for {
-		err := w.runner.Supply(ctx)
-		if err == nil || ctx.Err() != nil {
+		err := f(ctx)
+		if err == nil {
 			return nil
 		}
-		w.c.Logger.Warn("getting what tasks need; again in a while", "err", err)
+		if ctx.Err() == nil {
+			w.c.Logger.Warn(what+"; again in a while", "err", err)
+		}
 		select {
 		case <-ctx.Done():
+			return context.Cause(ctx)
 		case <-time.After(again):
 		}
 	}

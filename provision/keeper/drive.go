@@ -66,11 +66,10 @@ func allowed(m provision.Machine) time.Duration {
 
 // plan begins the purchases that the waiting tasks need, withdraws those that
 // nobody needs, and has machines make room.
-func (o *office) plan(ctx context.Context, p provision.Pool) {
+func (o *office) plan(ctx context.Context, p provision.Pool, plan provision.Plan) {
 	if time.Now().Before(o.planAfter) {
 		return
 	}
-	plan := provision.Decide(p, o.c.Waiting(), o.c.Silent(), o.now(p))
 	for _, b := range plan.Buys {
 		ok := o.propose(ctx, provision.Command{Buy: &provision.Buy{
 			Op: o.c.NewID(), Task: b.Task, Owner: b.Owner, Need: b.Need, Reason: b.Reason,
@@ -185,12 +184,16 @@ func (o *office) serve(ctx context.Context, p provision.Pool, m provision.Machin
 	}
 }
 
-// warm retires the machines that the warm policy lets go.
-func (o *office) warm(ctx context.Context, p provision.Pool) {
+// warm retires the machines that the warm policy lets go, but for those on which
+// a task is about to get its slot.
+func (o *office) warm(ctx context.Context, p provision.Pool, plan provision.Plan) {
 	if time.Now().Before(o.warmAfter) {
 		return
 	}
 	for _, s := range provision.Warm(p, o.c.Silent(), o.now(p)) {
+		if s.Idle && slices.ContainsFunc(plan.Decisions, func(d provision.Decision) bool { return d.Node == s.Machine }) {
+			continue
+		}
 		if s.Due && !o.retire(ctx, s.Machine, s.Reason, s.Idle) {
 			o.warmAfter = time.Now().Add(refusedHold)
 		}

@@ -269,13 +269,14 @@ func (o *office) look(ctx context.Context, p provision.Pool) {
 		return
 	}
 	o.follow(p)
-	o.plan(ctx, p)
+	plan := provision.Decide(p, o.c.Waiting(), o.c.Silent(), o.now(p))
+	o.plan(ctx, p, plan)
 	for _, m := range p.Machines {
 		if _, busy := o.busy[m.Node]; m.IsBought() && !busy {
 			o.drive(ctx, p, m)
 		}
 	}
-	o.warm(ctx, p)
+	o.warm(ctx, p, plan)
 	o.rounds(ctx, p)
 	creating, deleting := o.count(aCreate), o.count(aDelete)
 	o.set(func(s *Status) { s.Creating, s.Deleting = creating, deleting })
