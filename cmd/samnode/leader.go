@@ -88,9 +88,14 @@ func (n *node) dropLost(ctx context.Context) error {
 		return nil
 	}
 	for _, name := range n.id.Lost {
+		pool, _ := n.pool.Pool()
+		m, _ := pool.Node(name)
 		err := n.poolDo(ctx, provision.Command{Remove: &provision.Remove{Node: name}})
 		if err != nil && !errors.Is(err, chat.ErrNotFound) {
 			return fmt.Errorf("taking %s out, which was lost: %w", name, err)
+		}
+		if m.Addr != "" {
+			n.traces.add(ctx, name, m.Addr)
 		}
 	}
 	n.id.Lost = nil

@@ -12,7 +12,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/samnode/samnode/chat"
 	"github.com/samnode/samnode/mesh"
 )
 
@@ -21,14 +20,20 @@ func (c *cli) leave() *cobra.Command {
 		Use:   "leave",
 		Short: "Take this machine's node out of its mesh for ever",
 		Long: "Take the node that runs on this machine out of its mesh. Its tasks start again elsewhere from their last pushed\n" +
-			"commit, its key leaves the tailnet, and the node stops. Drain it first to let its tasks end.",
+			"commit, its key leaves the tailnet, and the node stops. Drain it first to let its tasks end. It says when its device\n" +
+			"stays in the control server's list.",
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var out map[string]string
 			if err := c.client().call(cmd.Context(), http.MethodPost, "leave", struct{}{}, &out); err != nil {
 				return err
 			}
-			return c.print(out, func(w io.Writer) { fmt.Fprintf(w, "%s has left the mesh and stops\n", out["left"]) })
+			return c.print(out, func(w io.Writer) {
+				fmt.Fprintf(w, "%s has left the mesh and stops\n", out["left"])
+				if trace := out["trace"]; trace != "" {
+					fmt.Fprintln(w, trace)
+				}
+			})
 		},
 	}
 }
@@ -44,23 +49,30 @@ func fromHere(next http.HandlerFunc) http.Handler {
 }
 
 func (n *node) leaveRequest(w http.ResponseWriter, r *http.Request) {
+	var trace string
 	who, role, err := n.who(r)
 	if err == nil && role != mesh.Owner {
 		err = fmt.Errorf("only owners may do this: %w", errForbidden)
 	}
 	if err == nil {
-		err = meshView{n}.Remove(r.Context(), chat.Author{Person: who}, n.c.Node)
+		n.c.Logger.Info("this node leaves the mesh", "by", who)
+		trace, err = n.remove(r.Context(), n.c.Node)
 	}
-	answerLeave(w, n.c.Node, err)
+	answerLeave(w, n.c.Node, trace, err)
 }
 
 func (w *worker) leaveRequest(rw http.ResponseWriter, r *http.Request) {
-	answerLeave(rw, w.c.Node, w.cores.call(r.Context(), "/calls/v1/leave", struct{}{}, nil))
+	var out leaveAnswer
+	err := w.cores.call(r.Context(), "/calls/v1/leave", struct{}{}, &out)
+	answerLeave(rw, w.c.Node, out.Trace, err)
 }
 
-func answerLeave(w http.ResponseWriter, node string, err error) {
+func answerLeave(w http.ResponseWriter, node, trace string, err error) {
 	w.Header().Set("Content-Type", "application/json")
 	body := map[string]string{"left": node}
+	if trace != "" {
+		body["trace"] = trace
+	}
 	switch {
 	case errors.Is(err, errForbidden), errors.Is(err, mesh.ErrStranger):
 		w.WriteHeader(http.StatusForbidden)
@@ -76,12 +88,13 @@ func answerLeave(w http.ResponseWriter, node string, err error) {
 }
 
 // callLeave takes the calling node out of the mesh.
-func (n *node) callLeave(ctx context.Context, from mesh.Caller, _ struct{}) (struct{}, error) {
+func (n *node) callLeave(ctx context.Context, from mesh.Caller, _ struct{}) (leaveAnswer, error) {
 	m, err := n.member(ctx, from)
 	if err != nil {
-		return struct{}{}, err
+		return leaveAnswer{}, err
 	}
-	return struct{}{}, meshView{n}.Remove(ctx, chat.Author{Node: chat.Node(m.Name)}, m.Name)
+	trace, err := n.remove(ctx, m.Name)
+	return leaveAnswer{Trace: trace}, err
 }
 
 // left ends a node that was removed: it goes off the tailnet, and its

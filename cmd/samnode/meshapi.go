@@ -70,7 +70,7 @@ func (n *node) warnings(info api.MeshInfo, pool provision.Pool) []string {
 	if len(versions) > 1 {
 		list = append(list, "the nodes run different versions: upgrade the older ones")
 	}
-	return append(list, n.net.Warnings()...)
+	return append(append(list, n.traces.texts()...), n.net.Warnings()...)
 }
 
 // Nodes implements api.Mesh.
@@ -199,14 +199,25 @@ func (v meshView) Drain(ctx context.Context, _ chat.Author, node string, on bool
 	return v.n.poolDo(ctx, provision.Command{Drain: &provision.Drain{Node: node, On: on}})
 }
 
-// Remove implements api.NodeKeeper. The vote goes first: a node that is in no
-// list any more must not count for a majority.
+// Remove implements api.NodeKeeper.
 func (v meshView) Remove(ctx context.Context, _ chat.Author, node string) error {
-	n := v.n
+	_, err := v.n.remove(ctx, node)
+	return err
+}
+
+// RemoveTraced implements api.TracingKeeper.
+func (v meshView) RemoveTraced(ctx context.Context, _ chat.Author, node string) (trace string, err error) {
+	return v.n.remove(ctx, node)
+}
+
+// remove takes a node out of the mesh, and says what is left of it elsewhere.
+// The vote goes first: a node that is in no list any more must not count for a
+// majority.
+func (n *node) remove(ctx context.Context, node string) (trace string, err error) {
 	pool, _ := n.pool.Pool()
 	m, ok := pool.Node(node)
 	if !ok {
-		return fmt.Errorf("there is no node %.80q in the mesh: %w", node, chat.ErrNotFound)
+		return "", fmt.Errorf("there is no node %.80q in the mesh: %w", node, chat.ErrNotFound)
 	}
 	cores := 0
 	for _, p := range pool.Nodes {
@@ -215,36 +226,40 @@ func (v meshView) Remove(ctx context.Context, _ chat.Author, node string) error 
 		}
 	}
 	if m.Core && cores == 1 {
-		return fmt.Errorf("%s is the last core node: the mesh would be gone. Remove its state directory to end the mesh: %w", node, chat.ErrRefused)
+		return "", fmt.Errorf("%s is the last core node: the mesh would be gone. Remove its state directory to end the mesh: %w", node, chat.ErrRefused)
 	}
 	if node == n.c.Node {
 		return n.removedByOther(ctx, pool)
 	}
 	if m.Core {
 		if err := n.log.RemoveMember(ctx, node); err != nil {
-			return logError(err)
+			return "", logError(err)
 		}
 	}
-	return n.poolDo(ctx, provision.Command{Remove: &provision.Remove{Node: node}})
+	if err := n.poolDo(ctx, provision.Command{Remove: &provision.Remove{Node: node}}); err != nil {
+		return "", err
+	}
+	return n.traces.add(ctx, node, m.Addr), nil
 }
 
 // removedByOther has another core node take this one out: once it is out of the
 // log's group it is not told what becomes of the rest.
-func (n *node) removedByOther(ctx context.Context, pool provision.Pool) error {
-	err := errors.New("no other one is known")
+func (n *node) removedByOther(ctx context.Context, pool provision.Pool) (trace string, err error) {
+	err = errors.New("no other one is known")
 	for _, m := range pool.Nodes {
 		if !m.Core || m.Name == n.c.Node {
 			continue
 		}
-		err = n.client.Call(ctx, m.Addr, "/calls/v1/leave", struct{}{}, nil)
+		var out leaveAnswer
+		err = n.client.Call(ctx, m.Addr, "/calls/v1/leave", struct{}{}, &out)
 		if err == nil || errors.Is(err, errNotMember) { // of a try before, whose answer was lost
-			return nil
+			return out.Trace, nil
 		}
 		if !isAway(err) && !errors.Is(err, errNoLeader) {
-			return err
+			return "", err
 		}
 	}
-	return fmt.Errorf("no other core node answers, and the mesh lives on them: %w: %w", err, chat.ErrRefused)
+	return "", fmt.Errorf("no other core node answers, and the mesh lives on them: %w: %w", err, chat.ErrRefused)
 }
 
 // Invitations implements api.Invitations.

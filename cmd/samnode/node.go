@@ -49,6 +49,7 @@ type node struct {
 	arrivals arrivals
 	metrics  *metrics.Metrics
 	current  currency
+	traces   *traces
 	caught   chan struct{} // closed when this node applied what was committed before it started
 	pages    *ui.Server
 }
@@ -99,7 +100,11 @@ func (n *node) openKey(context.Context) (err error) {
 	return err
 }
 
-func (n *node) openNetworkHere(ctx context.Context) error { return n.openNetwork(ctx, n.allow) }
+func (n *node) openNetworkHere(ctx context.Context) error {
+	err := n.openNetwork(ctx, n.allow)
+	n.openTraces()
+	return err
+}
 
 func (n *node) openWorkspacesHere(context.Context) error {
 	return n.openWorkspaces(spaces{board: newOwnBoard(n.room, n.c.Node), forge: n.forge, secret: n.secret})
@@ -194,6 +199,7 @@ func (n *node) serve(ctx context.Context) error {
 		}
 	})
 	g.Go(func() error { return n.watchEpoch(ctx) })
+	g.Go(func() error { return n.traces.run(ctx) })
 	g.Go(func() error { return n.log.Lead(ctx, n.lead) })
 	g.Go(func() error { return n.work(ctx) })
 	err := g.Wait()

@@ -116,13 +116,19 @@ func (c *cli) nodeRemove() *cobra.Command {
 	return &cobra.Command{
 		Use: "remove NODE", Short: "Take a node out of the mesh for ever",
 		Long: "Take a node out of the mesh: its leases end, its tasks start again elsewhere from their last pushed commit,\n" +
-			"and it is no member any more. Its state directory is of no use afterwards.",
+			"and it is no member any more. Its state directory is of no use afterwards. Its device goes from the tailnet where\n" +
+			"the mesh has credentials of the control server's API; where not, that is said.",
 		Args: args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, a []string) error {
-			if err := c.client().call(cmd.Context(), http.MethodDelete, path("nodes", a[0]), nil, nil); err != nil {
+			var out api.Removed
+			if err := c.client().call(cmd.Context(), http.MethodDelete, path("nodes", a[0]), nil, &out); err != nil {
 				return err
 			}
-			return c.done("removed", a[0])
+			return c.print(out, func(w io.Writer) {
+				if out.Trace != "" {
+					fmt.Fprintln(w, out.Trace)
+				}
+			})
 		},
 	}
 }

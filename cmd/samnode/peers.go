@@ -62,6 +62,11 @@ type beatAnswer struct {
 	Cores []peer `json:"cores"`
 }
 
+// leaveAnswer says what is left of a node elsewhere, in a sentence.
+type leaveAnswer struct {
+	Trace string `json:"trace,omitempty"`
+}
+
 // cores knows the core nodes and asks one that answers.
 type cores struct {
 	client *mesh.Client

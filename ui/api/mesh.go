@@ -34,6 +34,20 @@ type NodeKeeper interface {
 	Remove(ctx context.Context, by chat.Author, node string) error
 }
 
+// TracingKeeper is a NodeKeeper that knows what is left of a removed node
+// outside of the mesh.
+type TracingKeeper interface {
+	// RemoveTraced is Remove, with a sentence of what is left and what to do about
+	// it; empty: nothing is.
+	RemoveTraced(ctx context.Context, by chat.Author, node string) (trace string, err error)
+}
+
+// Removed is the answer to the removal of a node.
+type Removed struct {
+	Removed string `json:"removed"`
+	Trace   string `json:"trace,omitempty"` // what is left of it elsewhere, and what to do about it
+}
+
 // Invitations let machines join, once each.
 type Invitations interface {
 	// Invitations lists those that nobody used and that have not run out.

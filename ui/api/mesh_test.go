@@ -86,6 +86,10 @@ func (m *threeNodes) Remove(_ context.Context, by chat.Author, node string) erro
 	return nil
 }
 
+func (m *threeNodes) RemoveTraced(ctx context.Context, by chat.Author, node string) (string, error) {
+	return node + "'s device stays", m.Remove(ctx, by, node)
+}
+
 func (m *threeNodes) Invitations(context.Context) ([]Invitation, error) {
 	var list []Invitation
 	for _, i := range m.invite {
@@ -175,7 +179,9 @@ func TestTheMeshIsShownAndChanged(t *testing.T) {
 		t.Error("on=false drains")
 	}
 	f.want(404, "POST", "/api/v1/nodes/nope/drain", "")
-	f.want(204, "DELETE", "/api/v1/nodes/lap-3", "")
+	if out := get[Removed](t, f.want(200, "DELETE", "/api/v1/nodes/lap-3", "")); out != (Removed{"lap-3", "lap-3's device stays"}) {
+		t.Errorf("removing answers %+v", out)
+	}
 	if text := f.want(409, "DELETE", "/api/v1/nodes/core-1", ""); !strings.Contains(text, "the last core node") {
 		t.Errorf("refusal = %s", text)
 	}

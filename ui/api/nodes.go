@@ -85,11 +85,17 @@ func (s *server) removeNode(w http.ResponseWriter, r *request) error {
 	if s.c.NodeKeeper == nil {
 		return errNotHere
 	}
-	if err := s.c.NodeKeeper.Remove(r.Context(), r.by, r.PathValue("node")); err != nil {
+	out := Removed{Removed: r.PathValue("node")}
+	var err error
+	if k, ok := s.c.NodeKeeper.(TracingKeeper); ok {
+		out.Trace, err = k.RemoveTraced(r.Context(), r.by, out.Removed)
+	} else {
+		err = s.c.NodeKeeper.Remove(r.Context(), r.by, out.Removed)
+	}
+	if err != nil {
 		return fmt.Errorf("removing node: %w", err)
 	}
-	w.WriteHeader(http.StatusNoContent)
-	return nil
+	return answer(w, http.StatusOK, out)
 }
 
 func (s *server) invitations(w http.ResponseWriter, r *request) error {
