@@ -32,8 +32,9 @@ func (n *node) openPages(context.Context) error {
 		OpenPull: n.openPull,
 		Terminal: n.terminal, Terminals: n.terminals, CloseTerminal: n.closeTerminal, Ports: n.ports,
 		Journal: n.journal, Output: n.output,
-		Agents:    n.agentInfos,
-		CheckRepo: n.checkRepo,
+		Agents:      n.agentInfos,
+		MachineCost: n.machineCost,
+		CheckRepo:   n.checkRepo,
 		SetSecret: func(ctx context.Context, scope chat.ProjectID, name, value string, by chat.Author) error {
 			return n.setSecret(ctx, by, scope, name, value)
 		},

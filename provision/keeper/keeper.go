@@ -52,6 +52,9 @@ type Provider interface {
 	// Delete begins to delete a server. No error: it has begun, or the server is
 	// gone.
 	Delete(ctx context.Context, id string) error
+	// SweepAddresses deletes this mesh's addresses that have been without a server
+	// for a while, and returns them.
+	SweepAddresses(ctx context.Context) ([]string, error)
 	// Budget is the allowance of calls.
 	Budget() provision.Budget
 }
@@ -212,6 +215,7 @@ type task int
 
 const (
 	aSweep task = iota
+	aTidy
 	aPrice
 	aCreate
 	aDelete

@@ -188,6 +188,10 @@ func (r *reign) Delete(ctx context.Context, id string) error {
 	return err
 }
 
+func (r *reign) SweepAddresses(ctx context.Context) ([]string, error) {
+	return around(r, ctx, "addresses", func() ([]string, error) { return nil, r.w.cloud.call("addresses") })
+}
+
 func (r *reign) Budget() provision.Budget { return provision.Budget{} }
 
 func (r *reign) Mint(ctx context.Context, op provision.Op) (string, error) {

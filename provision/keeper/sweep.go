@@ -33,6 +33,7 @@ func (o *office) rounds(ctx context.Context, p provision.Pool) {
 		hurry = min(hurriedPrice, o.c.PricesEvery)
 	}
 	o.occasionally(aSweep, "the servers", every, func() { o.sweep.run(ctx, o) })
+	o.occasionally(aTidy, "the addresses", calmSweep, func() { o.tidy(ctx) })
 	o.occasionally(aPrice, "the prices", hurry, func() { o.prices(ctx) })
 }
 
@@ -43,6 +44,20 @@ func (o *office) occasionally(t task, name string, every time.Duration, f func()
 	}
 	o.last[t] = time.Now()
 	o.begin(name, t, f)
+}
+
+// tidy deletes addresses that stayed behind when their servers went: they cost,
+// and count against the account's limit.
+func (o *office) tidy(ctx context.Context) {
+	call, cancel := context.WithTimeout(ctx, o.c.CallFor)
+	defer cancel()
+	gone, err := o.c.Provider.SweepAddresses(call)
+	if len(gone) > 0 {
+		o.c.Logger.Warn("deleted addresses without a server", "addresses", gone)
+	}
+	if err != nil && ctx.Err() == nil {
+		o.c.Logger.Warn("looking for addresses without a server", "err", err)
+	}
 }
 
 // prices tells the pool what is sold, if that has changed.
