@@ -227,6 +227,39 @@ func (n *testNode) soon(within time.Duration, ok func() bool) bool {
 	return true
 }
 
+// film is the pool's page, open all the time, with a picture of each moment.
+type film struct {
+	page *tab // nil: there is no browser here
+	n    int
+}
+
+func newFilm(n *testNode) *film {
+	n.t.Helper()
+	if _, err := exec.LookPath("chromium"); err != nil {
+		n.t.Log("no Chromium: nobody looks at the pool's page")
+		return &film{}
+	}
+	f := &film{page: newTab(n.t.(*testing.T), n)}
+	f.page.size(1280, 1600)
+	f.page.open("/pool")
+	return f
+}
+
+// take waits until the page says that, by itself, of the machine or at all.
+func (f *film) take(name, machine, pattern string) {
+	if f.page == nil {
+		return
+	}
+	f.page.t.Helper()
+	at := "main"
+	if machine != "" {
+		at = "#machine-" + machine
+	}
+	f.page.wait(fmt.Sprintf(`new RegExp(%q).test(document.querySelector(%q)?.innerText ?? "")`, pattern, at))
+	f.n++
+	f.page.shot(fmt.Sprintf("pool-%d-%s", f.n, name))
+}
+
 // agentComesTo waits for the agents that the core node has.
 func (n *testNode) agentComesTo(machine string) {
 	n.t.Helper()
@@ -248,7 +281,7 @@ func (n *testNode) agentComesTo(machine string) {
 func TestBoughtMachine(t *testing.T) {
 	needMachineImage(t)
 	g := newGarage(t)
-	cloud := hetznertest.Start(t, hetznertest.Config{CreateTime: -1, StartTime: -1, DeleteTime: -1, OnCreate: func(s hetznertest.Server, data []byte) { go g.boot(s, bytes.Clone(data)) }, OnDelete: g.scrap})
+	cloud := hetznertest.Start(t, hetznertest.Config{CreateTime: -1, StartTime: -1, DeleteTime: 3 * time.Second, OnCreate: func(s hetznertest.Server, data []byte) { go g.boot(s, bytes.Clone(data)) }, OnDelete: g.scrap})
 	hub := githubtest.StartAt(t, net.JoinHostPort(bridge(t), "0"))
 	hub.Create(widget)
 	gittest.Push(t, hub.Dir(widget), "main", "first", map[string]string{"README.md": "# widget\n"})
@@ -257,11 +290,14 @@ func TestBoughtMachine(t *testing.T) {
 	must[chat.Project](n, "project", "add", "widget", "--repo", hub.Git.CloneURL(widget), "--mode", "everything", "--publish", "ready")
 	n.awaitPool("something for sale", time.Minute, func(p api.PoolInfo) bool { return len(p.Choices) > 0 && p.Stopped == "" })
 
-	id := n.run("widget", shell("echo one > one.txt; uname -n")).ID
+	f := newFilm(n)
+	f.take("empty", "", `Machines bought\s+0`)
+	id := n.run("widget", shell("sleep 3; echo one > one.txt; uname -n")).ID
 	p := n.awaitPool("a machine on its way", time.Minute, func(p api.PoolInfo) bool {
 		return slices.ContainsFunc(p.Machines, func(m api.PoolMachine) bool { return m.Bought })
 	})
 	machine := p.Machines[slices.IndexFunc(p.Machines, func(m api.PoolMachine) bool { return m.Bought })].Name
+	f.take("booting", machine, "Booting")
 	n.until(id, "waiting for its machine", func(v taskView) bool { return v.State == chat.Buying || v.State == chat.Booting })
 	n.awaitPool("ready", 3*time.Minute, func(p api.PoolInfo) bool {
 		return slices.ContainsFunc(p.Machines, func(m api.PoolMachine) bool { return m.Name == machine && m.State == "ready" })
@@ -271,6 +307,7 @@ func TestBoughtMachine(t *testing.T) {
 		out, errs, _ := n.cli("task", "explain", string(id))
 		t.Fatalf("the task is not placed: %s%s", out, errs)
 	}
+	f.take("at-work", machine, "1 of 2 slots free")
 	v := n.turn(id, 1)
 	t.Logf("from the order to the end of the task: %s", time.Since(g.made[machine]).Round(100*time.Millisecond))
 	if string(v.Lease.Node) != machine || v.PullRequest == nil || v.PullRequest.Number != 1 {
@@ -289,13 +326,16 @@ func TestBoughtMachine(t *testing.T) {
 		t.Errorf("the machine's way to the provider's metadata is open:\n%s", out)
 	}
 
-	must[api.PoolSettings](n, "pool", "set", "--warm", "0", "--whole-hours=false", "--free", "0")
 	for _, task := range []chat.TaskID{id, next} {
 		must[taskView](n, "task", "release", string(task))
 	}
+	f.take("warm", machine, "It is kept for the next task")
+	must[api.PoolSettings](n, "pool", "set", "--warm", "0", "--whole-hours=false", "--free", "0")
+	f.take("goes", machine, "Deleting|Draining")
 	p = n.awaitPool("deleted", 2*time.Minute, func(p api.PoolInfo) bool {
 		return !slices.ContainsFunc(p.Machines, func(m api.PoolMachine) bool { return m.Bought })
 	})
+	f.take("gone", "", `Machines bought\s+0`)
 	if left := cloud.Alive(); len(left) > 0 {
 		t.Errorf("servers are left: %+v", left)
 	}
