@@ -83,6 +83,28 @@ func (g *garage) boot(s hetznertest.Server, userData []byte) {
 	}
 }
 
+// tellParts logs what the machine's script said, in seconds since the order.
+func (g *garage) tellParts(machine string) {
+	g.t.Helper()
+	var up float64
+	data, err := os.ReadFile("/proc/uptime")
+	if err == nil {
+		_, err = fmt.Sscan(string(data), &up)
+	}
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	up -= time.Since(g.made[machine]).Seconds() // when it was ordered
+	for line := range strings.Lines(dockerRun(g.t, "exec", machine, "grep", "^samnode: [0-9]", "/var/log/cloud-init-output.log")) {
+		var at float64
+		if _, err := fmt.Sscanf(line, "samnode: %f s:", &at); err != nil {
+			g.t.Errorf("%q: %v", line, err)
+		}
+		_, what, _ := strings.Cut(strings.TrimSpace(line), " s: ")
+		g.t.Logf("  %5.1f s %s", at-up, what)
+	}
+}
+
 func (g *garage) scrap(s hetznertest.Server) {
 	if out, err := exec.Command("docker", "rm", "-fv", s.Name).CombinedOutput(); err != nil {
 		g.t.Errorf("deleting %s: %v %s", s.Name, err, out)
@@ -303,6 +325,7 @@ func TestBoughtMachine(t *testing.T) {
 		return slices.ContainsFunc(p.Machines, func(m api.PoolMachine) bool { return m.Name == machine && m.State == "ready" })
 	})
 	t.Logf("from the order to ready: %s", time.Since(g.made[machine]).Round(100*time.Millisecond))
+	g.tellParts(machine)
 	if !n.soon(time.Minute, func() bool { return must[taskView](n, "task", "show", string(id)).Lease != nil }) {
 		out, errs, _ := n.cli("task", "explain", string(id))
 		t.Fatalf("the task is not placed: %s%s", out, errs)
