@@ -41,9 +41,9 @@ func newSeveral(t *testing.T, names ...string) *several {
 		m := newFakeMesh()
 		s := newSite(t, m.with, func(c *Config) {
 			c.Room, c.Node = v.kit.Room, chat.Node(name)
-			c.API = api.New(api.Config{Room: v.kit.Room, Mesh: m, Node: name, Version: "test", NewID: chat.NewID, Who: func(r *http.Request) (chat.Person, bool, bool, error) {
+			c.API = api.New(api.Config{Room: v.kit.Room, Mesh: m, Node: name, Version: "test", NewID: chat.NewID, Who: func(r *http.Request) (api.Caller, error) {
 				who, role, err := c.WhoIs(r)
-				return who, role != Viewer, role == Owner, err
+				return api.Caller{Person: who, Role: string(role)}, err
 			}})
 		})
 		s.kit, s.beatEvery = v.kit, 250*time.Millisecond

@@ -299,7 +299,7 @@ func (n *node) callPages(w http.ResponseWriter, r *http.Request) {
 	if n.room.RoleOf(chat.Person(m.Person)) == chat.RoleViewer {
 		role = mesh.Viewer
 	}
-	who := mesh.Caller{Person: chat.Person(m.Person), Role: role, Projects: []string{"*"}, Name: m.Name}
+	who := mesh.Caller{Person: chat.Person(m.Person), Name: m.Name}.Granted([]mesh.Grant{{Role: role}})
 	n.front().ServeHTTP(w, r.WithContext(mesh.WithCaller(r.Context(), who)))
 }
 

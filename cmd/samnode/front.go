@@ -6,13 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"sync"
 	"time"
 
 	"github.com/samnode/samnode/chat"
 	"github.com/samnode/samnode/mesh"
 	"github.com/samnode/samnode/ui"
+	"github.com/samnode/samnode/ui/api"
 )
 
 // front is all that people and their tools reach of this node.
@@ -75,24 +75,26 @@ func (n *node) readyz(w http.ResponseWriter, _ *http.Request) {
 	_ = json.NewEncoder(w).Encode(body) // whoever asked is gone
 }
 
-// who is the person behind a request, and the role: the network's grant if
-// there is one, else what the mesh's own list says.
+// who is the person behind a request, and the role in the whole mesh: the
+// network's grant if there is one, else what the mesh's own list says. A grant
+// for some projects opens no pages: those know roles of the whole mesh only.
 func (n *node) who(r *http.Request) (chat.Person, mesh.Role, error) {
 	c, err := mesh.WhoIs(r)
 	if err != nil {
 		return "", "", err
 	}
+	return n.roleOf(r.Context(), c)
+}
+
+func (n *node) roleOf(ctx context.Context, c mesh.Caller) (chat.Person, mesh.Role, error) {
 	if c.Node != "" {
 		return "", "", mesh.ErrNotPerson
 	}
-	role := c.Role
-	if !slices.Contains(c.Projects, "*") && !c.Local {
-		role = "" // pages know roles of the whole mesh only: a grant for some projects opens none
-	}
+	role := c.RoleIn("*")
 	if role == "" {
 		role = mesh.Role(n.room.RoleOf(c.Person))
 	}
-	if err := n.arrived(r.Context(), c.Person); err != nil {
+	if err := n.arrived(ctx, c.Person); err != nil {
 		n.c.Logger.Warn("remembering who called", "person", c.Person, "err", err)
 	}
 	if role == "" {
@@ -149,8 +151,15 @@ func (n *node) whoIs(r *http.Request) (chat.Person, ui.Role, error) {
 	return person, ui.Role(role), err
 }
 
-// whoMay is whoIs as the API asks it.
-func (n *node) whoMay(r *http.Request) (who chat.Person, canWrite, canOwn bool, err error) {
-	who, role, err := n.who(r)
-	return who, role == mesh.Owner || role == mesh.Member, role == mesh.Owner, err
+// apiCaller is who as the API asks it, which knows roles in single projects, too.
+func (n *node) apiCaller(r *http.Request) (api.Caller, error) {
+	c, err := mesh.WhoIs(r)
+	if err != nil {
+		return api.Caller{}, err
+	}
+	person, role, err := n.roleOf(r.Context(), c)
+	if errors.Is(err, errNoRole) && len(c.Grants) > 0 {
+		err = nil
+	}
+	return api.Caller{Person: person, Role: string(role), In: func(project string) string { return string(c.RoleIn(project)) }}, err
 }

@@ -49,7 +49,7 @@ func (n *node) api() http.Handler {
 	view := meshView{n}
 	return api.New(api.Config{
 		Room: n.room, Node: n.c.Node, Version: version, Logger: n.c.Logger,
-		Who:         n.whoMay,
+		Who:         n.apiCaller,
 		NewID:       chat.NewID,
 		SetSecret:   n.setSecret,
 		CheckRepo:   func(_ context.Context, url string) error { return git.CheckURL(url) },

@@ -57,9 +57,8 @@ type Agent struct {
 // answer 501 then.
 type Config struct {
 	Room Room
-	// Who says who is calling; ErrForbidden (or anything else) refuses.
-	// CanWrite and CanOwn say what that person may do.
-	Who func(*http.Request) (who chat.Person, canWrite, canOwn bool, err error)
+	// Who says who is calling, and what that person may do; an error refuses.
+	Who func(*http.Request) (Caller, error)
 	// NewID draws an id for what comes without one.
 	NewID func() string
 	// SetSecret seals and stores a value; nil: no secrets here.
@@ -121,61 +120,62 @@ func New(c Config) http.Handler {
 type route struct {
 	pattern string
 	need    right
+	about   scope
 	handle  func(http.ResponseWriter, *request) error
 }
 
 func (s *server) routes() []route {
 	return []route{
-		{"GET /api/v1/openapi.json", reads, s.openapi},
-		{"GET /api/v1/version", reads, s.version},
-		{"GET /api/v1/agents", reads, s.agents},
-		{"GET /api/v1/mesh", reads, s.mesh},
-		{"GET /api/v1/nodes", reads, s.nodes},
-		{"GET /api/v1/nodes/{node}", reads, s.node},
-		{"DELETE /api/v1/nodes/{node}", owns, s.removeNode},
-		{"POST /api/v1/nodes/{node}/drain", owns, s.drain},
-		{"GET /api/v1/invitations", reads, s.invitations},
-		{"POST /api/v1/invitations", owns, s.invite},
-		{"DELETE /api/v1/invitations/{id}", owns, s.withdraw},
-		{"GET /api/v1/pool", reads, s.pool},
-		{"GET /api/v1/pool/check", owns, s.checkPool},
-		{"PUT /api/v1/pool/settings", owns, s.setPool},
-		{"POST /api/v1/pool/machines", owns, s.buyMachine},
-		{"DELETE /api/v1/pool/machines/{machine}", owns, s.deleteMachine},
-		{"POST /api/v1/pool/machines/{machine}/keep", owns, s.keepMachine},
-		{"POST /api/v1/pool/resume", owns, s.resumeBuying},
-		{"GET /api/v1/people", reads, s.people},
-		{"PUT /api/v1/people/{person}", owns, s.setRole},
-		{"GET /api/v1/backup", reads, s.backup},
-		{"PUT /api/v1/backup", owns, s.setBackup},
-		{"POST /api/v1/backup", owns, s.backUp},
-		{"GET /api/v1/settings/{name}", reads, s.setting},
-		{"PUT /api/v1/settings/{name}", owns, s.setSetting},
-		{"GET /api/v1/projects", reads, s.projects},
-		{"POST /api/v1/projects", owns, s.addProject},
-		{"GET /api/v1/projects/{project}", reads, s.project},
-		{"PATCH /api/v1/projects/{project}", owns, s.editProject},
-		{"DELETE /api/v1/projects/{project}", owns, s.removeProject},
-		{"GET /api/v1/secrets", owns, s.secrets},
-		{"PUT /api/v1/secrets/{name}", owns, s.setSecret},
-		{"DELETE /api/v1/secrets/{name}", owns, s.removeSecret},
-		{"GET /api/v1/tasks", reads, s.tasks},
-		{"POST /api/v1/tasks", writes, s.addTask},
-		{"GET /api/v1/tasks/{task}", reads, s.task},
-		{"PATCH /api/v1/tasks/{task}", writes, s.editTask},
-		{"GET /api/v1/tasks/{task}/explain", reads, s.explain},
-		{"GET /api/v1/tasks/{task}/items", reads, s.items},
-		{"GET /api/v1/tasks/{task}/stream", reads, s.stream},
-		{"GET /api/v1/tasks/{task}/export", reads, s.export},
-		{"POST /api/v1/tasks/{task}/messages", writes, s.say},
-		{"PATCH /api/v1/tasks/{task}/queue/{message}", writes, s.editQueued},
-		{"DELETE /api/v1/tasks/{task}/queue/{message}", writes, s.removeQueued},
-		{"POST /api/v1/tasks/{task}/asks/{ask}", writes, s.answer},
-		{"POST /api/v1/tasks/{task}/stop", writes, s.stop},
-		{"POST /api/v1/tasks/{task}/retry", writes, s.retry},
-		{"POST /api/v1/tasks/{task}/release", writes, s.release},
-		{"POST /api/v1/tasks/{task}/merge", writes, s.merge},
-		{"/api/", reads, s.unknown},
+		{"GET /api/v1/openapi.json", reads, anything, s.openapi},
+		{"GET /api/v1/version", reads, anything, s.version},
+		{"GET /api/v1/agents", reads, anything, s.agents},
+		{"GET /api/v1/mesh", reads, theMesh, s.mesh},
+		{"GET /api/v1/nodes", reads, theMesh, s.nodes},
+		{"GET /api/v1/nodes/{node}", reads, theMesh, s.node},
+		{"DELETE /api/v1/nodes/{node}", owns, theMesh, s.removeNode},
+		{"POST /api/v1/nodes/{node}/drain", owns, theMesh, s.drain},
+		{"GET /api/v1/invitations", reads, theMesh, s.invitations},
+		{"POST /api/v1/invitations", owns, theMesh, s.invite},
+		{"DELETE /api/v1/invitations/{id}", owns, theMesh, s.withdraw},
+		{"GET /api/v1/pool", reads, theMesh, s.pool},
+		{"GET /api/v1/pool/check", owns, theMesh, s.checkPool},
+		{"PUT /api/v1/pool/settings", owns, theMesh, s.setPool},
+		{"POST /api/v1/pool/machines", owns, theMesh, s.buyMachine},
+		{"DELETE /api/v1/pool/machines/{machine}", owns, theMesh, s.deleteMachine},
+		{"POST /api/v1/pool/machines/{machine}/keep", owns, theMesh, s.keepMachine},
+		{"POST /api/v1/pool/resume", owns, theMesh, s.resumeBuying},
+		{"GET /api/v1/people", reads, theMesh, s.people},
+		{"PUT /api/v1/people/{person}", owns, theMesh, s.setRole},
+		{"GET /api/v1/backup", reads, theMesh, s.backup},
+		{"PUT /api/v1/backup", owns, theMesh, s.setBackup},
+		{"POST /api/v1/backup", owns, theMesh, s.backUp},
+		{"GET /api/v1/settings/{name}", reads, theMesh, s.setting},
+		{"PUT /api/v1/settings/{name}", owns, theMesh, s.setSetting},
+		{"GET /api/v1/projects", reads, anything, s.projects},
+		{"POST /api/v1/projects", owns, theMesh, s.addProject},
+		{"GET /api/v1/projects/{project}", reads, aProject, s.project},
+		{"PATCH /api/v1/projects/{project}", owns, aProject, s.editProject},
+		{"DELETE /api/v1/projects/{project}", owns, aProject, s.removeProject},
+		{"GET /api/v1/secrets", owns, aSecret, s.secrets},
+		{"PUT /api/v1/secrets/{name}", owns, aSecret, s.setSecret},
+		{"DELETE /api/v1/secrets/{name}", owns, aSecret, s.removeSecret},
+		{"GET /api/v1/tasks", reads, anything, s.tasks},
+		{"POST /api/v1/tasks", writes, anything, s.addTask},
+		{"GET /api/v1/tasks/{task}", reads, aTask, s.task},
+		{"PATCH /api/v1/tasks/{task}", writes, aTask, s.editTask},
+		{"GET /api/v1/tasks/{task}/explain", reads, aTask, s.explain},
+		{"GET /api/v1/tasks/{task}/items", reads, aTask, s.items},
+		{"GET /api/v1/tasks/{task}/stream", reads, aTask, s.stream},
+		{"GET /api/v1/tasks/{task}/export", reads, aTask, s.export},
+		{"POST /api/v1/tasks/{task}/messages", writes, aTask, s.say},
+		{"PATCH /api/v1/tasks/{task}/queue/{message}", writes, aTask, s.editQueued},
+		{"DELETE /api/v1/tasks/{task}/queue/{message}", writes, aTask, s.removeQueued},
+		{"POST /api/v1/tasks/{task}/asks/{ask}", writes, aTask, s.answer},
+		{"POST /api/v1/tasks/{task}/stop", writes, aTask, s.stop},
+		{"POST /api/v1/tasks/{task}/retry", writes, aTask, s.retry},
+		{"POST /api/v1/tasks/{task}/release", writes, aTask, s.release},
+		{"POST /api/v1/tasks/{task}/merge", writes, aTask, s.merge},
+		{"/api/", reads, anything, s.unknown},
 	}
 }
 
@@ -183,35 +183,18 @@ func (s *server) unknown(http.ResponseWriter, *request) error {
 	return fmt.Errorf("no such path; /api/v1/openapi.json lists them: %w", chat.ErrNotFound)
 }
 
-// right is what a route asks of its caller.
-type right int
-
-const (
-	reads right = iota
-	writes
-	owns
-)
-
-// request is an HTTP request whose sender is known.
-type request struct {
-	*http.Request
-	by chat.Author
-}
-
 // handler checks the caller and gives errors to the one table.
 func (s *server) handler(rt route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		who, canWrite, canOwn, err := s.c.Who(r)
-		switch {
-		case err != nil:
-			err = fmt.Errorf("%w: %w", ErrForbidden, err)
-		case rt.need == writes && !canWrite:
-			err = fmt.Errorf("viewers only read: %w", ErrForbidden)
-		case rt.need == owns && !canOwn:
-			err = fmt.Errorf("only owners may do this: %w", ErrForbidden)
-		default:
-			r.Body = http.MaxBytesReader(w, r.Body, maxRequest)
-			err = rt.handle(w, &request{r, chat.Author{Person: who}})
+		r.Body = http.MaxBytesReader(w, r.Body, maxRequest)
+		who, err := s.c.Who(r)
+		if err != nil {
+			s.fail(w, r, fmt.Errorf("%w: %w", ErrForbidden, err))
+			return
+		}
+		from := &request{Request: r, by: chat.Author{Person: who.Person}, who: who}
+		if err = s.admit(from, rt); err == nil {
+			err = rt.handle(w, from)
 		}
 		if err != nil {
 			s.fail(w, r, err)

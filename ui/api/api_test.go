@@ -50,11 +50,11 @@ func newFixture(t *testing.T, change ...func(*Config)) *fixture {
 	c := Config{
 		Room: f.kit.Room, Node: "node-1", Version: "test",
 		NewID: func() string { n++; return fmt.Sprintf("01JC0000000000000000000%03d", n) },
-		Who: func(*http.Request) (chat.Person, bool, bool, error) {
+		Who: func(*http.Request) (Caller, error) {
 			if f.role == "nobody" {
-				return "", false, false, errors.New("who are you?")
+				return Caller{}, errors.New("who are you?")
 			}
-			return "ana@example.com", f.role != "viewer", f.role == "owner", nil
+			return Caller{Person: "ana@example.com", Role: f.role}, nil
 		},
 		SetSecret: func(ctx context.Context, by chat.Author, p chat.ProjectID, name, value string) error {
 			op := chat.Op{SecretPut: &chat.SecretPut{Secret: chat.Secret{Scope: p, Name: name, Sealed: []byte("sealed:" + value)}}}

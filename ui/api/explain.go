@@ -32,10 +32,7 @@ type Candidate struct {
 }
 
 func (s *server) explain(w http.ResponseWriter, r *request) error {
-	t, err := s.c.Room.Task(r.PathValue("task"))
-	if err != nil {
-		return err
-	}
+	t := r.task
 	if s.c.Explain == nil {
 		return errNotHere
 	}

@@ -20,10 +20,7 @@ const heartbeat = 20 * time.Second
 
 // items answers with what changed after a cursor, at once.
 func (s *server) items(w http.ResponseWriter, r *request) error {
-	t, err := FindTask(r.Context(), s.c.Room, r.PathValue("task"))
-	if err != nil {
-		return err
-	}
+	t := r.task
 	after, err := cursor(r.URL.Query().Get("after"))
 	if err != nil {
 		return err
@@ -63,10 +60,7 @@ func cursor(s string) (uint64, error) {
 // stream is items as server-sent events: one event per cursor step, its id the
 // next cursor, so that Last-Event-ID resumes at any node.
 func (s *server) stream(w http.ResponseWriter, r *request) error {
-	t, err := FindTask(r.Context(), s.c.Room, r.PathValue("task"))
-	if err != nil {
-		return err
-	}
+	t := r.task
 	from := r.Header.Get("Last-Event-ID")
 	if from == "" {
 		from = r.URL.Query().Get("after")
@@ -80,7 +74,7 @@ func (s *server) stream(w http.ResponseWriter, r *request) error {
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Accel-Buffering", "no")
 	out := http.NewResponseController(w)
-	for {
+	for s.stillReads(r, t) {
 		err := s.event(w, r, t.ID, &after)
 		if err == nil {
 			err = out.Flush()
@@ -89,6 +83,7 @@ func (s *server) stream(w http.ResponseWriter, r *request) error {
 			return nil // the reader left, or the node ends: it comes back with its cursor
 		}
 	}
+	return nil
 }
 
 // event writes the next event, or a comment when nothing happened for long.
@@ -117,10 +112,7 @@ func (s *server) event(w http.ResponseWriter, r *request, id chat.TaskID, after 
 }
 
 func (s *server) export(w http.ResponseWriter, r *request) error {
-	t, err := FindTask(r.Context(), s.c.Room, r.PathValue("task"))
-	if err != nil {
-		return err
-	}
+	t := r.task
 	format, kind := r.URL.Query().Get("format"), "text/markdown; charset=utf-8"
 	switch format {
 	case "", "md":

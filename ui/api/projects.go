@@ -40,20 +40,18 @@ func set[T any](to *T, from *T) {
 	}
 }
 
-func (s *server) projects(w http.ResponseWriter, _ *request) error {
-	ps := s.c.Room.Projects()
-	if ps == nil {
-		ps = []chat.Project{}
+func (s *server) projects(w http.ResponseWriter, r *request) error {
+	ps := []chat.Project{}
+	for _, p := range s.c.Room.Projects() {
+		if r.who.in(p.Name) >= reads {
+			ps = append(ps, p)
+		}
 	}
 	return answer(w, http.StatusOK, map[string]any{"projects": ps})
 }
 
 func (s *server) project(w http.ResponseWriter, r *request) error {
-	p, err := s.c.Room.Project(r.PathValue("project"))
-	if err != nil {
-		return err
-	}
-	return answer(w, http.StatusOK, p)
+	return answer(w, http.StatusOK, r.project)
 }
 
 func (s *server) addProject(w http.ResponseWriter, r *request) error {
@@ -76,12 +74,12 @@ func (s *server) addProject(w http.ResponseWriter, r *request) error {
 }
 
 func (s *server) editProject(w http.ResponseWriter, r *request) error {
-	p, err := s.c.Room.Project(r.PathValue("project"))
-	if err != nil {
-		return err
-	}
+	p := r.project
 	var in projectInput
 	if err := decode(r, &in); err != nil {
+		return err
+	}
+	if err := onlyOfMesh(r, in); err != nil {
 		return err
 	}
 	if err := s.check(r, in); err != nil {
@@ -89,6 +87,17 @@ func (s *server) editProject(w http.ResponseWriter, r *request) error {
 	}
 	in.apply(&p)
 	return s.putProject(w, r, p, http.StatusOK)
+}
+
+// onlyOfMesh refuses what an owner of one project could reach others by: roles
+// are granted by a project's name, and the mesh's credentials open any
+// repository.
+func onlyOfMesh(r *request, in projectInput) error {
+	moves := in.Name != nil && *in.Name != r.project.Name || in.Repo != nil && *in.Repo != r.project.Repo
+	if moves && rightOf(r.who.Role) < owns {
+		return fmt.Errorf("only owners of the mesh may change the name or the repository of a project: %w", ErrForbidden)
+	}
+	return nil
 }
 
 // check refuses what only this node can know to be wrong.
@@ -116,25 +125,11 @@ func (s *server) putProject(w http.ResponseWriter, r *request, p chat.Project, c
 }
 
 func (s *server) removeProject(w http.ResponseWriter, r *request) error {
-	p, err := s.c.Room.Project(r.PathValue("project"))
-	if err != nil {
-		return err
-	}
-	if _, err := s.c.Room.Do(r.Context(), r.by, "", chat.Op{ProjectRemove: &chat.ProjectRemove{ID: p.ID}}); err != nil {
+	if _, err := s.c.Room.Do(r.Context(), r.by, "", chat.Op{ProjectRemove: &chat.ProjectRemove{ID: r.project.ID}}); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil
-}
-
-// scope reads the project that a secret belongs to; empty is the mesh.
-func (s *server) scope(r *request) (chat.ProjectID, error) {
-	name := r.URL.Query().Get("project")
-	if name == "" {
-		return "", nil
-	}
-	p, err := s.c.Room.Project(name)
-	return p.ID, err
 }
 
 // secret is what is told of a secret: never its value.
@@ -146,12 +141,8 @@ type secret struct {
 }
 
 func (s *server) secrets(w http.ResponseWriter, r *request) error {
-	scope, err := s.scope(r)
-	if err != nil {
-		return err
-	}
 	list := []secret{}
-	for _, x := range s.c.Room.Secrets(scope) {
+	for _, x := range s.c.Room.Secrets(r.project.ID) {
 		list = append(list, secret{x.Name, x.Scope, x.Author, x.Updated.UTC().Format("2006-01-02T15:04:05Z")})
 	}
 	return answer(w, http.StatusOK, map[string]any{"secrets": list})
@@ -160,10 +151,6 @@ func (s *server) secrets(w http.ResponseWriter, r *request) error {
 func (s *server) setSecret(w http.ResponseWriter, r *request) error {
 	if s.c.SetSecret == nil {
 		return errNotHere
-	}
-	scope, err := s.scope(r)
-	if err != nil {
-		return err
 	}
 	var in struct {
 		Value string `json:"value"`
@@ -174,7 +161,7 @@ func (s *server) setSecret(w http.ResponseWriter, r *request) error {
 	if in.Value == "" {
 		return fmt.Errorf("a secret needs a value: %w", chat.ErrInvalid)
 	}
-	if err := s.c.SetSecret(r.Context(), r.by, scope, r.PathValue("name"), in.Value); err != nil {
+	if err := s.c.SetSecret(r.Context(), r.by, r.project.ID, r.PathValue("name"), in.Value); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusNoContent)
@@ -182,11 +169,7 @@ func (s *server) setSecret(w http.ResponseWriter, r *request) error {
 }
 
 func (s *server) removeSecret(w http.ResponseWriter, r *request) error {
-	scope, err := s.scope(r)
-	if err != nil {
-		return err
-	}
-	op := chat.Op{SecretRemove: &chat.SecretRemove{Scope: scope, Name: r.PathValue("name")}}
+	op := chat.Op{SecretRemove: &chat.SecretRemove{Scope: r.project.ID, Name: r.PathValue("name")}}
 	if _, err := s.c.Room.Do(r.Context(), r.by, "", op); err != nil {
 		return err
 	}

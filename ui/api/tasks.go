@@ -36,8 +36,8 @@ func (s *server) machineCost(task chat.TaskID) float64 {
 	return s.c.MachineCost(task)
 }
 
-func (s *server) answerTask(w http.ResponseWriter, code int, id chat.TaskID) error {
-	t, err := s.c.Room.Task(string(id))
+func (s *server) answerTask(w http.ResponseWriter, r *request, code int, id chat.TaskID) error {
+	t, err := s.findTask(r, string(id), reads)
 	if err != nil {
 		return err
 	}
@@ -48,28 +48,25 @@ func (s *server) tasks(w http.ResponseWriter, r *request) error {
 	q := r.URL.Query()
 	f := chat.Filter{Text: q.Get("q"), Archived: q.Get("archived") == "true"}
 	if name := q.Get("project"); name != "" {
-		p, err := s.c.Room.Project(name)
-		if err != nil {
+		if err := s.findProject(r, name, reads); err != nil {
 			return err
 		}
-		f.Project = p.ID
+		f.Project = r.project.ID
 	}
 	for _, st := range q["state"] {
 		f.States = append(f.States, chat.TaskState(st))
 	}
 	list := []task{}
 	for _, t := range s.c.Room.Tasks(f) {
-		list = append(list, s.show(t))
+		if have, err := s.rightTo(r.who, t); err == nil && have >= reads {
+			list = append(list, s.show(t))
+		}
 	}
 	return answer(w, http.StatusOK, map[string]any{"tasks": list})
 }
 
 func (s *server) task(w http.ResponseWriter, r *request) error {
-	t, err := FindTask(r.Context(), s.c.Room, r.PathValue("task"))
-	if err != nil {
-		return err
-	}
-	return answer(w, http.StatusOK, s.show(t))
+	return answer(w, http.StatusOK, s.show(r.task))
 }
 
 type taskInput struct {
@@ -89,8 +86,7 @@ func (s *server) addTask(w http.ResponseWriter, r *request) error {
 	if err := decode(r, &in); err != nil {
 		return err
 	}
-	p, err := s.c.Room.Project(in.Project)
-	if err != nil {
+	if err := s.findProject(r, in.Project, writes); err != nil {
 		return err
 	}
 	if err := s.knows(in.Agent); err != nil {
@@ -104,25 +100,21 @@ func (s *server) addTask(w http.ResponseWriter, r *request) error {
 		in.Message = in.ID + "-1"
 	}
 	op := chat.Op{TaskCreate: &chat.TaskCreate{
-		ID: chat.TaskID(in.ID), Project: p.ID, Message: in.Message, Text: in.Text,
+		ID: chat.TaskID(in.ID), Project: r.project.ID, Message: in.Message, Text: in.Text,
 		Agent: in.Agent, Model: in.Model, Mode: in.Mode, Base: in.Base, Draft: in.Draft,
 	}}
 	if _, err := s.c.Room.Do(r.Context(), r.by, "create-"+in.ID, op); err != nil {
 		return err
 	}
-	return s.answerTask(w, http.StatusCreated, chat.TaskID(in.ID))
+	return s.answerTask(w, r, http.StatusCreated, chat.TaskID(in.ID))
 }
 
 // act proposes an op on the task of the path and answers with the task.
 func (s *server) act(w http.ResponseWriter, r *request, id string, op func(chat.Task) chat.Op) error {
-	t, err := FindTask(r.Context(), s.c.Room, r.PathValue("task"))
-	if err != nil {
+	if _, err := s.c.Room.Do(r.Context(), r.by, id, op(r.task)); err != nil {
 		return err
 	}
-	if _, err := s.c.Room.Do(r.Context(), r.by, id, op(t)); err != nil {
-		return err
-	}
-	return s.answerTask(w, http.StatusOK, t.ID)
+	return s.answerTask(w, r, http.StatusOK, r.task.ID)
 }
 
 // knows refuses an agent that this node cannot run; "" is the project's.
@@ -167,16 +159,12 @@ func (s *server) say(w http.ResponseWriter, r *request) error {
 	if in.ID == "" {
 		in.ID = s.c.NewID()
 	}
-	t, err := FindTask(r.Context(), s.c.Room, r.PathValue("task"))
-	if err != nil {
-		return err
-	}
-	op := chat.Op{Say: &chat.Say{Task: t.ID, Message: in.ID, Text: in.Text, Steer: in.Steer}}
+	op := chat.Op{Say: &chat.Say{Task: r.task.ID, Message: in.ID, Text: in.Text, Steer: in.Steer}}
 	index, err := s.c.Room.Do(r.Context(), r.by, "say-"+in.ID, op)
 	if err != nil {
 		return err
 	}
-	return answer(w, http.StatusOK, said{t.ID, in.ID, index})
+	return answer(w, http.StatusOK, said{r.task.ID, in.ID, index})
 }
 
 // said is the answer to a message: small, for there are many.
@@ -254,14 +242,10 @@ func (s *server) merge(w http.ResponseWriter, r *request) error {
 	if err := decode(r, &in); err != nil {
 		return err
 	}
-	t, err := FindTask(r.Context(), s.c.Room, r.PathValue("task"))
-	if err != nil {
-		return err
-	}
 	if in.Method == "" {
 		in.Method = "merge"
 	}
-	commit, err := s.c.Merge(r.Context(), r.by, t, in.Method)
+	commit, err := s.c.Merge(r.Context(), r.by, r.task, in.Method)
 	if err != nil {
 		return err
 	}
