@@ -30,18 +30,16 @@ const young = time.Minute
 // FindTask is room's Task. One that was made a moment ago, as its id says, may
 // not have come here from the node that made it: it is waited for.
 func FindTask(ctx context.Context, room Finder, id string) (chat.Task, error) {
-	t, err := room.Task(id)
-	if !errors.Is(err, chat.ErrNotFound) || !isYoung(id) {
-		return t, err
-	}
 	wait, stop := context.WithTimeout(ctx, Arrival)
 	defer stop()
 	for {
-		if room.Wait(wait, room.Index()+1) != nil {
-			return t, err // the first answer stands
-		}
-		if t, err = room.Task(id); !errors.Is(err, chat.ErrNotFound) {
+		index := room.Index() // before the look: what comes after it ends the wait
+		t, err := room.Task(id)
+		if !errors.Is(err, chat.ErrNotFound) || !isYoung(id) {
 			return t, err
+		}
+		if room.Wait(wait, index+1) != nil {
+			return t, err // the last answer stands
 		}
 	}
 }

@@ -13,7 +13,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/samnode/samnode/chat"
-	"github.com/samnode/samnode/chat/chattest"
 )
 
 // threeNodes is a mesh that remembers what it was told to do.
@@ -67,6 +66,15 @@ func (m *threeNodes) Node(_ context.Context, name string) (NodeDetail, error) {
 		return NodeDetail{}, err
 	}
 	return NodeDetail{Node: *n, Raft: &Raft{Role: "leader", Term: 3, Last: 12}, Peers: []Peer{{Node: "core-2", Contact: n.Since, Lag: 4}}, Docker: "28.5.2", Started: n.Since, Recent: []Event{{n.Since, "slow disk"}}}, nil
+}
+
+func (m *threeNodes) Label(_ context.Context, by chat.Author, node string, labels []string) error {
+	n, err := m.find(node)
+	if err == nil {
+		n.Labels = labels
+		m.note(by, "label %s %v", node, labels)
+	}
+	return err
 }
 
 func (m *threeNodes) Drain(_ context.Context, by chat.Author, node string, on bool) error {
@@ -179,6 +187,10 @@ func TestTheMeshIsShownAndChanged(t *testing.T) {
 		t.Error("on=false drains")
 	}
 	f.want(404, "POST", "/api/v1/nodes/nope/drain", "")
+	if n := get[Node](t, f.want(200, "PUT", "/api/v1/nodes/lap-3/labels", `{"labels":["gpu"]}`)); len(n.Labels) != 1 || n.Labels[0] != "gpu" {
+		t.Errorf("labelled: %+v", n)
+	}
+	f.want(404, "PUT", "/api/v1/nodes/nope/labels", `{"labels":[]}`)
 	if out := get[Removed](t, f.want(200, "DELETE", "/api/v1/nodes/lap-3", "")); out != (Removed{"lap-3", "lap-3's device stays"}) {
 		t.Errorf("removing answers %+v", out)
 	}
@@ -243,7 +255,7 @@ var meshRoutes = []struct {
 	owner              bool
 }{
 	{"GET", "/api/v1/mesh", "", false}, {"GET", "/api/v1/nodes", "", false}, {"GET", "/api/v1/nodes/core-1", "", false},
-	{"POST", "/api/v1/nodes/core-1/drain", "", true}, {"DELETE", "/api/v1/nodes/core-1", "", true},
+	{"PUT", "/api/v1/nodes/core-1/labels", "{}", true}, {"POST", "/api/v1/nodes/core-1/drain", "", true}, {"DELETE", "/api/v1/nodes/core-1", "", true},
 	{"GET", "/api/v1/invitations", "", false}, {"POST", "/api/v1/invitations", "", true}, {"DELETE", "/api/v1/invitations/x", "", true},
 	{"GET", "/api/v1/people", "", false}, {"PUT", "/api/v1/people/x", `{"role":"owner"}`, true},
 	{"GET", "/api/v1/backup", "", false}, {"PUT", "/api/v1/backup", `{"destination":"","schedule":""}`, true}, {"POST", "/api/v1/backup", "", true},
@@ -313,32 +325,6 @@ func TestOnlyPagesOfTheMeshReadTheVersion(t *testing.T) {
 	resp.Body.Close()
 	if resp.Header.Get("Access-Control-Allow-Origin") != "" {
 		t.Error("another path than the version may be read by others")
-	}
-}
-
-func TestATaskOnItsWayHereIsWaitedFor(t *testing.T) {
-	kit := chattest.NewKit()
-	kit.Project(t, "web")
-	young, old := chat.NewID(), "01HZZZZZZZZZZZZZZZZZZZZZZZ"
-	create := func(id string) {
-		op := chat.Op{TaskCreate: &chat.TaskCreate{ID: chat.TaskID(id), Project: "web", Message: chat.NewID(), Text: "x"}}
-		if _, err := kit.Do(context.Background(), chattest.Ana, "", op); err != nil {
-			t.Error(err)
-		}
-	}
-	timer := time.AfterFunc(30*time.Millisecond, func() { create(chat.NewID()); create(young) })
-	defer timer.Stop()
-	if task, err := FindTask(t.Context(), kit.Room, young); err != nil || string(task.ID) != young {
-		t.Errorf("a task that came while it was looked for = %+v, %v", task, err)
-	}
-	began := time.Now()
-	if _, err := FindTask(t.Context(), kit.Room, old); !errors.Is(err, chat.ErrNotFound) || time.Since(began) > time.Second {
-		t.Errorf("a task of long ago: %v after %s, want not found at once", err, time.Since(began))
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
-	defer cancel()
-	if _, err := FindTask(ctx, kit.Room, chat.NewID()); !errors.Is(err, chat.ErrNotFound) {
-		t.Errorf("a task that never comes: %v, want not found", err)
 	}
 }
 
