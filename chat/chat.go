@@ -126,9 +126,20 @@ type Project struct {
 	Egress  Egress    `json:"egress"`
 	Allow   []string  `json:"allow,omitempty"`  // hosts for EgressListed, "example.com" or "*.example.com"
 	Budget  int64     `json:"budget,omitempty"` // most a task may spend on models, in the unit of Usage.Cost; 0: no limit
+	Machine Needs     `json:"machine,omitzero"`
 	Created time.Time `json:"created"`
 	Author  Author    `json:"author"`
 	Removed bool      `json:"removed,omitempty"` // kept so that its tasks stay readable
+}
+
+// Needs are what the machine of a project's tasks must have, the whole of it. The
+// zero value: any will do.
+type Needs struct {
+	CPUs     int      `json:"cpus,omitempty"`     // at least, as the next two
+	Memory   int64    `json:"memory,omitempty"`   // bytes
+	Disk     int64    `json:"disk,omitempty"`     // bytes
+	Labels   []string `json:"labels,omitempty"`   // all of these: a node was given them, or its size in the pool
+	Location string   `json:"location,omitempty"` // the provider's name of it; empty: any
 }
 
 // TaskState is where a task stands. The transitions are in DESIGN.md section 4

@@ -17,6 +17,7 @@ func clonePtr[T any](p *T) *T {
 
 func cloneProject(p Project) Project {
 	p.Allow = slices.Clone(p.Allow)
+	p.Machine.Labels = slices.Clone(p.Machine.Labels)
 	return p
 }
 

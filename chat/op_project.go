@@ -1,6 +1,7 @@
 package chat
 
 import (
+	"fmt"
 	"regexp"
 	"slices"
 	"strings"
@@ -53,8 +54,58 @@ func checkProject(p *Project) error {
 		return refuse(CodeInvalid, "%s is no egress mode; there are none, packages, listed and open.", quote(string(p.Egress)))
 	case p.Budget < 0:
 		return refuse(CodeInvalid, "A budget is not below zero.")
+	case p.Machine.check() != nil:
+		return p.Machine.check()
 	case len(p.Allow) > 500 || slices.ContainsFunc(p.Allow, func(h string) bool { return h == "" || len(h) > 255 }):
 		return refuse(CodeInvalid, "The list of hosts has at most 500 entries of at most 255 bytes.")
+	}
+	return nil
+}
+
+// Bounds of what a machine may be asked to have.
+const (
+	maxCPUs   = 1024
+	maxBytes  = 1 << 50
+	maxLabels = 16
+	maxLabel  = 63 // bytes
+)
+
+var label = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?$`)
+
+// String says it to a person; any machine is nothing.
+func (n Needs) String() string {
+	var parts []string
+	if n.CPUs > 0 {
+		parts = append(parts, fmt.Sprintf("%d processors", n.CPUs))
+	}
+	if n.Memory > 0 {
+		parts = append(parts, fmt.Sprintf("%d GB of memory", n.Memory>>30))
+	}
+	if n.Disk > 0 {
+		parts = append(parts, fmt.Sprintf("%d GB of disk", n.Disk>>30))
+	}
+	if len(n.Labels) > 0 {
+		parts = append(parts, strings.Join(n.Labels, ", "))
+	}
+	if n.Location != "" {
+		parts = append(parts, "in "+n.Location)
+	}
+	return strings.Join(parts, ", ")
+}
+
+func (n Needs) check() error {
+	switch {
+	case n.CPUs < 0 || n.CPUs > maxCPUs || n.Memory < 0 || n.Memory > maxBytes || n.Disk < 0 || n.Disk > maxBytes:
+		return refuse(CodeInvalid, "A machine has up to %d processors, and up to %d bytes of memory and of disk.", maxCPUs, int64(maxBytes))
+	case len(n.Labels) > maxLabels:
+		return refuse(CodeInvalid, "A machine has at most %d labels.", maxLabels)
+	case n.Location != "" && (len(n.Location) > maxLabel || !label.MatchString(n.Location)):
+		return refuse(CodeInvalid, "%s is no location.", quote(n.Location))
+	}
+	for _, l := range n.Labels {
+		if len(l) > maxLabel || !label.MatchString(l) {
+			return refuse(CodeInvalid, "%s cannot be a label: use small letters, digits and hyphens.", quote(l))
+		}
 	}
 	return nil
 }

@@ -177,6 +177,9 @@ func TestFindingTasksAndProjects(t *testing.T) {
 		t.Errorf("Project = %v", err)
 	}
 	refused(t, k, ana, chat.Op{ProjectPut: &chat.ProjectPut{Project: chat.Project{ID: "other", Name: "demo", Repo: "/x"}}}, chat.ErrRefused, "has the name demo")
+	for _, n := range []chat.Needs{{CPUs: -1}, {Memory: -1}, {Disk: 1 << 60}, {Labels: []string{"GPU"}}, {Labels: make([]string, 17)}, {Location: "a b"}} {
+		refused(t, k, ana, chat.Op{ProjectPut: &chat.ProjectPut{Project: chat.Project{ID: "other", Name: "other", Repo: "/x", Machine: n}}}, chat.ErrInvalid, "")
+	}
 	k.Must(t, ana, chat.Op{ProjectRemove: &chat.ProjectRemove{ID: "demo"}})
 	if got := k.Get(t, "01JAAAAAAAAAAAAAAAAAAAAA11"); got.State != chat.Stopped {
 		t.Errorf("a queued task of a removed project is %s", got.State)

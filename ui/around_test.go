@@ -80,6 +80,11 @@ func (m *fakeMesh) Node(ctx context.Context, name string) (api.NodeDetail, error
 	return d, nil
 }
 
+func (m *fakeMesh) Label(_ context.Context, by chat.Author, node string, labels []string) error {
+	m.note(by, "label %s %v", node, labels)
+	return nil
+}
+
 func (m *fakeMesh) Drain(_ context.Context, by chat.Author, node string, on bool) error {
 	m.note(by, "drain %s %v", node, on)
 	m.set(func(a *around) {

@@ -35,6 +35,8 @@ type projectForm struct {
 	Project               chat.Project
 	Mode, Publish, Egress string
 	Budget, Allow         string
+	CPUs, Memory, Disk    string // at least; the last two in GB
+	Labels, Location      string
 	Agents                []AgentInfo
 	Secrets               []secretRow
 	CanSet                bool
@@ -198,6 +200,8 @@ func (s *Server) showProjectForm(w http.ResponseWriter, r *http.Request, p chat.
 		New: isNew, ID: string(p.ID), FormID: newID(), Back: "/projects", Button: "Add project", Need: Member, Project: p,
 		Mode: string(p.Mode), Publish: string(p.Publish), Egress: string(p.Egress), Allow: strings.Join(p.Allow, "\n"), Agents: s.agents(),
 	}
+	v.CPUs, v.Memory, v.Disk = atLeast(int64(p.Machine.CPUs)), atLeast(p.Machine.Memory>>30), atLeast(p.Machine.Disk>>30)
+	v.Labels, v.Location = strings.Join(p.Machine.Labels, " "), p.Machine.Location
 	if p.Budget > 0 {
 		v.Budget = strconv.FormatFloat(float64(p.Budget)/1e6, 'f', -1, 64)
 	}
@@ -235,6 +239,10 @@ func readProject(r *http.Request, p chat.Project) (chat.Project, error) {
 		}
 		p.Budget = int64(n * 1e6)
 	}
+	var err error
+	if p.Machine, err = readNeeds(get); err != nil {
+		return p, err
+	}
 	switch {
 	case p.Repo == "":
 		return p, fmt.Errorf("%w: the repository is missing", chat.ErrInvalid)
@@ -244,6 +252,32 @@ func readProject(r *http.Request, p chat.Project) (chat.Project, error) {
 		return p, fmt.Errorf("%w: a name has small letters, digits and -", chat.ErrInvalid)
 	}
 	return p, nil
+}
+
+// atLeast is a number of the form; none is empty.
+func atLeast(n int64) string {
+	if n == 0 {
+		return ""
+	}
+	return strconv.FormatInt(n, 10)
+}
+
+// readNeeds reads what a machine must have.
+func readNeeds(get func(name string) string) (n chat.Needs, err error) {
+	number := func(name string) int64 {
+		text := get(name)
+		if text == "" || err != nil {
+			return 0
+		}
+		i, bad := strconv.ParseInt(text, 10, 32)
+		if bad != nil || i < 0 {
+			err = fmt.Errorf("%w: %s is no number of processors or GB", chat.ErrInvalid, strconv.Quote(text))
+		}
+		return i
+	}
+	n.CPUs, n.Memory, n.Disk = int(number("cpus")), number("memory")<<30, number("disk")<<30
+	n.Labels, n.Location = strings.Fields(strings.ReplaceAll(get("labels"), ",", " ")), get("location")
+	return n, err
 }
 
 var projectName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,99}$`)
@@ -290,6 +324,8 @@ func (s *Server) putProject(w http.ResponseWriter, r *http.Request, p chat.Proje
 	problem := s.problem(r, err)
 	return s.showProjectForm(w, r, p, isNew, &problem, func(v *projectForm) {
 		v.Budget, v.Allow = r.PostFormValue("budget"), r.PostFormValue("allow")
+		v.CPUs, v.Memory, v.Disk = r.PostFormValue("cpus"), r.PostFormValue("memory"), r.PostFormValue("disk")
+		v.Labels, v.Location = r.PostFormValue("labels"), r.PostFormValue("location")
 		if name := r.PostFormValue("name"); name != "" {
 			v.Project.Name = name
 		}

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"reflect"
 	"regexp"
 	"strings"
 	"testing"
@@ -396,7 +397,8 @@ func TestAFaultOfTheNodeKeepsWhatWasTyped(t *testing.T) {
 
 func TestProjectsAreMadeOnceAndChanged(t *testing.T) {
 	s := newSite(t)
-	form := url.Values{"id": {newID()}, "repo": {"https://github.com/acme/My_App.git"}, "agent": {"script"}, "mode": {"ask"}, "publish": {"draft"}, "egress": {"listed"}, "allow": {"a.example, *.b.example"}, "budget": {"1.5"}}
+	form := url.Values{"id": {newID()}, "repo": {"https://github.com/acme/My_App.git"}, "agent": {"script"}, "mode": {"ask"}, "publish": {"draft"}, "egress": {"listed"}, "allow": {"a.example, *.b.example"}, "budget": {"1.5"},
+		"cpus": {"4"}, "memory": {"8"}, "labels": {"gpu, fast"}, "location": {"fsn1"}}
 	for range 2 {
 		if w := s.post(t, "/projects/new", form); w.Code != 303 || w.Header().Get("Location") != "/p/my-app" {
 			t.Fatalf("making = %d %s %s", w.Code, w.Header().Get("Location"), w.Body)
@@ -407,6 +409,12 @@ func TestProjectsAreMadeOnceAndChanged(t *testing.T) {
 		t.Fatalf("project = %+v, %v", p, err)
 	}
 	form.Set("name", "my-app")
+	if want := (chat.Needs{CPUs: 4, Memory: 8 << 30, Labels: []string{"gpu", "fast"}, Location: "fsn1"}); !reflect.DeepEqual(p.Machine, want) {
+		t.Errorf("its machine is %+v, want %+v", p.Machine, want)
+	}
+	if body := s.get(t, "/p/my-app/settings").Body.String(); !strings.Contains(body, `name="memory" min="0" max="1000000" value="8"`) || !strings.Contains(body, `value="gpu fast"`) {
+		t.Error("the form does not show what the machine must have")
+	}
 	form.Set("branch", "develop")
 	if w := s.post(t, "/p/my-app/settings", form); w.Code != 303 {
 		t.Fatalf("saving = %d %s", w.Code, w.Body)

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/samnode/samnode/chat"
+	"github.com/samnode/samnode/ui/api"
 )
 
 // TestSlots gives five tasks to two slots: they take turns, those that wait
@@ -70,6 +72,23 @@ func TestSlots(t *testing.T) {
 		if !v.Change.Pushed || v.Turns != 1 {
 			t.Errorf("task %s = %+v after %d turns", id, v.Change, v.Turns)
 		}
+	}
+}
+
+// TestProjectAsksForALabel: a task waits, and says why, until a machine has what
+// its project asks for.
+func TestProjectAsksForALabel(t *testing.T) {
+	needDocker(t)
+	n := newNode(t)
+	must[chat.Project](n, "project", "add", "app", "--repo", localRepo(t, nil), "--mode", "everything", "--label", "gpu")
+	id := n.run("app", sh("echo hello > hello.txt")).ID
+	n.until(id, "told that no machine has the label", func(v taskView) bool { return strings.Contains(v.Why, "gpu") })
+	nodes := must[[]api.Node](n, "node", "list")
+	if got := must[api.Node](n, "node", "label", nodes[0].Name, "gpu"); !slices.Equal(got.Labels, []string{"gpu"}) {
+		t.Errorf("its labels are %q", got.Labels)
+	}
+	if v := n.idle(id); v.Turns != 1 {
+		t.Errorf("task = %+v", v)
 	}
 }
 

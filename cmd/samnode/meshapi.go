@@ -116,7 +116,7 @@ func (v meshView) node(pool provision.Pool, m provision.Node) api.Node {
 		x.Online, x.Since = true, n.started
 	}
 	if machine, ok := pool.Machine(m.Name); ok {
-		x.Slots, x.Draining = machine.Slots, machine.State == provision.Draining
+		x.Slots, x.Draining, x.Labels = machine.Slots, machine.State == provision.Draining, machine.Labels
 	}
 	for _, l := range pool.Leases {
 		if l.Node == m.Name {
@@ -192,6 +192,11 @@ func (v meshView) Node(ctx context.Context, name string) (api.NodeDetail, error)
 		}
 	}
 	return api.NodeDetail{Node: list[i], Raft: own.Raft, Peers: own.Peers, Docker: own.Docker, System: own.System, Started: own.Started, Recent: own.Recent}, nil
+}
+
+// Label implements api.NodeKeeper.
+func (v meshView) Label(ctx context.Context, _ chat.Author, node string, labels []string) error {
+	return v.n.poolDo(ctx, provision.Command{Label: &provision.Label{Machine: node, Labels: labels}})
 }
 
 // Drain implements api.NodeKeeper.

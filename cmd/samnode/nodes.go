@@ -88,7 +88,7 @@ func stateOf(n api.Node) string {
 
 func (c *cli) node() *cobra.Command {
 	return group("node", "The mesh's nodes",
-		c.nodeList(), c.nodeDrain("drain", "Give a node no new tasks", true), c.nodeDrain("undrain", "Give a node tasks again", false),
+		c.nodeList(), c.nodeDrain("drain", "Give a node no new tasks", true), c.nodeDrain("undrain", "Give a node tasks again", false), c.nodeLabel(),
 		c.nodeRemove(), c.nodeInvite(), c.nodeInvitations(), c.nodeWithdraw())
 }
 
@@ -100,6 +100,24 @@ func (c *cli) nodeList() *cobra.Command {
 		}
 		return c.print(list.Nodes, func(w io.Writer) { printNodes(w, list.Nodes) })
 	}}
+}
+
+func (c *cli) nodeLabel() *cobra.Command {
+	return &cobra.Command{
+		Use: "label NODE [LABEL ...]", Short: "Say what a node has that projects may ask for, such as gpu",
+		Long: "Say what a node has that projects may ask for (project add --label gpu). The labels given replace those it had;\nwith none it has none.",
+		Args: args(cobra.MinimumNArgs(1)),
+		RunE: func(cmd *cobra.Command, a []string) error {
+			var out api.Node
+			err := c.client().call(cmd.Context(), http.MethodPut, path("nodes", a[0], "labels"), map[string][]string{"labels": a[1:]}, &out)
+			if err != nil {
+				return err
+			}
+			return c.print(out, func(w io.Writer) {
+				fmt.Fprintf(w, "%s\t%s\n", out.Name, orDefault(strings.Join(out.Labels, " "), "no labels"))
+			})
+		},
+	}
 }
 
 func (c *cli) nodeDrain(use, short string, on bool) *cobra.Command {

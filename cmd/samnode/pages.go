@@ -106,7 +106,7 @@ func (n *node) decision(task chat.TaskID) (provision.Decision, bool) {
 		return provision.Decision{}, false
 	}
 	pool, _ := n.pool.Pool()
-	for _, d := range provision.Decide(pool, waiting(n.room.Live()), n.quiet(pool), n.room.Now()).Decisions {
+	for _, d := range provision.Decide(pool, waiting(n.room, n.room.Live()), n.quiet(pool), n.room.Now()).Decisions {
 		if d.Task == string(task) {
 			return d, true
 		}

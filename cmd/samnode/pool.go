@@ -194,9 +194,10 @@ func (c *cli) poolBuy() *cobra.Command {
 	var need api.PoolNeed
 	cmd := &cobra.Command{Use: "buy", Short: "Buy a machine now", Args: args(cobra.NoArgs)}
 	cmd.Flags().IntVar(&need.CPUs, "cpus", 0, "processors, at least")
-	cmd.Flags().Int64Var(&need.Memory, "memory", 0, "bytes of memory, at least")
+	gb := cmd.Flags().Int64("memory", 0, "memory, at least, in GB")
 	cmd.Flags().StringVar(&need.Location, "location", "", "where (default: the settings')")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		need.Memory = *gb << 30
 		var out struct {
 			Op string `json:"op"`
 		}

@@ -5,9 +5,11 @@ import (
 	"io"
 	"net/http"
 	"path/filepath"
+	"reflect"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/samnode/samnode/chat"
 )
@@ -32,6 +34,7 @@ func (c *cli) projectAdd() *cobra.Command {
 	f.StringVar(in["publish"], "publish", "", "at the end of a turn: branch, draft, ready")
 	f.StringVar(in["egress"], "egress", "", "web access of workspaces: none, packages, listed, open")
 	f.StringSliceVar(&allow, "allow", nil, "hosts for --egress listed")
+	machine := machineFlags(f)
 	cmd.RunE = func(cmd *cobra.Command, a []string) error {
 		body := map[string]any{"name": a[0]}
 		for k, v := range in {
@@ -52,6 +55,9 @@ func (c *cli) projectAdd() *cobra.Command {
 		if allow != nil {
 			body["allow"] = allow
 		}
+		if needs := machine(); !reflect.ValueOf(needs).IsZero() {
+			body["machine"] = needs
+		}
 		var p chat.Project
 		if err := c.client().call(cmd.Context(), http.MethodPost, "projects", body, &p); err != nil {
 			return err
@@ -59,6 +65,20 @@ func (c *cli) projectAdd() *cobra.Command {
 		return c.print(p, func(w io.Writer) { fmt.Fprintf(w, "%s\t%s\n", p.Name, p.Repo) })
 	}
 	return cmd
+}
+
+// machineFlags are those that say what machine a project's tasks need.
+func machineFlags(f *pflag.FlagSet) func() chat.Needs {
+	var n chat.Needs
+	f.IntVar(&n.CPUs, "cpus", 0, "processors of the machine that a task gets, at least")
+	memory := f.Int64("memory", 0, "its memory, at least, in GB")
+	disk := f.Int64("disk", 0, "its disk, at least, in GB")
+	f.StringSliceVar(&n.Labels, "label", nil, "what it must have (samnode node label, and the sizes of the pool)")
+	f.StringVar(&n.Location, "location", "", "where it must be, by the provider's name")
+	return func() chat.Needs {
+		n.Memory, n.Disk = *memory<<30, *disk<<30
+		return n
+	}
 }
 
 // isPath tells a path from a URL the way git does: no scheme, no host before a
@@ -94,8 +114,15 @@ func (c *cli) projectShow() *cobra.Command {
 		return c.print(p, func(w io.Writer) {
 			fmt.Fprintf(w, "name\t%s\nid\t%s\nrepository\t%s\nbase branch\t%s\nagent\t%s\nmode\t%s\npublish\t%s\negress\t%s %s\n",
 				p.Name, p.ID, p.Repo, orDefault(p.Branch, "the remote's own"), p.Agent, p.Mode, p.Publish, p.Egress, strings.Join(p.Allow, " "))
+			tellNeeds(w, p.Machine)
 		})
 	}}
+}
+
+func tellNeeds(w io.Writer, n chat.Needs) {
+	if text := n.String(); text != "" {
+		fmt.Fprintf(w, "machine\t%s\n", text)
+	}
 }
 
 func orDefault(s, def string) string {

@@ -93,7 +93,7 @@ func (s *scheduler) decide(ctx context.Context) error {
 	if expired := provision.Expired(pool, silent); len(expired) > 0 {
 		return s.expire(ctx, expired)
 	}
-	queue := waiting(tasks)
+	queue := waiting(s.room, tasks)
 	blocked := false
 	for i, d := range provision.Decide(pool, queue, silent, time.Now().UTC()).Decisions {
 		if d.Node == "" {
@@ -245,11 +245,18 @@ func queued(tasks []chat.Task) []chat.Task {
 }
 
 // waiting is queued for the pool. A task is its author's: nobody else's shares
-// a bought machine with it.
-func waiting(tasks []chat.Task) []provision.Waiting {
+// a bought machine with it; what its machine must have its project says.
+func waiting(room *chat.Room, tasks []chat.Task) []provision.Waiting {
 	var out []provision.Waiting
+	needs := map[chat.ProjectID]provision.Need{}
 	for _, t := range queued(tasks) {
-		out = append(out, provision.Waiting{Task: string(t.ID), Last: string(t.Home), Owner: string(t.Author.Person)})
+		need, known := needs[t.Project]
+		if !known {
+			p, _ := room.Project(string(t.Project)) // of one that is gone: nothing
+			need = provision.Need{CPUs: p.Machine.CPUs, Mem: p.Machine.Memory, Disk: p.Machine.Disk, Labels: p.Machine.Labels, Location: p.Machine.Location}
+			needs[t.Project] = need
+		}
+		out = append(out, provision.Waiting{Task: string(t.ID), Last: string(t.Home), Owner: string(t.Author.Person), Need: need})
 	}
 	return out
 }

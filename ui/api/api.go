@@ -134,6 +134,7 @@ func (s *server) routes() []route {
 		{"GET /api/v1/nodes/{node}", reads, theMesh, s.node},
 		{"DELETE /api/v1/nodes/{node}", owns, theMesh, s.removeNode},
 		{"POST /api/v1/nodes/{node}/drain", owns, theMesh, s.drain},
+		{"PUT /api/v1/nodes/{node}/labels", owns, theMesh, s.label},
 		{"GET /api/v1/invitations", reads, theMesh, s.invitations},
 		{"POST /api/v1/invitations", owns, theMesh, s.invite},
 		{"DELETE /api/v1/invitations/{id}", owns, theMesh, s.withdraw},

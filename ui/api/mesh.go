@@ -29,6 +29,8 @@ type Mesh interface {
 type NodeKeeper interface {
 	// Drain stops placing tasks on a node, or places them there again.
 	Drain(ctx context.Context, by chat.Author, node string, on bool) error
+	// Label says what a node has that projects may ask for.
+	Label(ctx context.Context, by chat.Author, node string, labels []string) error
 	// Remove takes a node out of the mesh for good. A refusal wraps
 	// chat.ErrRefused and says what to do first.
 	Remove(ctx context.Context, by chat.Author, node string) error
@@ -118,6 +120,7 @@ type Node struct {
 	Since    time.Time `json:"since,omitzero"` // online, or silent, since
 	Version  string    `json:"version,omitempty"`
 	Draining bool      `json:"draining"`
+	Labels   []string  `json:"labels,omitempty"` // what projects may ask for
 	Slots    int       `json:"slots"`
 	Used     int       `json:"used"`
 	Leases   []Lease   `json:"leases,omitempty"`

@@ -197,7 +197,7 @@ func TestTheMeshIsShownAndChanged(t *testing.T) {
 	if text := f.want(409, "DELETE", "/api/v1/nodes/core-1", ""); !strings.Contains(text, "the last core node") {
 		t.Errorf("refusal = %s", text)
 	}
-	want := []string{"ana@example.com drain lap-3 true", "ana@example.com drain lap-3 false", "ana@example.com remove lap-3"}
+	want := []string{"ana@example.com drain lap-3 true", "ana@example.com drain lap-3 false", "ana@example.com label lap-3 [gpu]", "ana@example.com remove lap-3"}
 	if diff := cmp.Diff(want, m.did); diff != "" {
 		t.Errorf("done (-want +got):\n%s", diff)
 	}

@@ -70,6 +70,27 @@ func (s *server) drain(w http.ResponseWriter, r *request) error {
 	if err := s.c.NodeKeeper.Drain(r.Context(), r.by, name, in.On); err != nil {
 		return fmt.Errorf("draining node: %w", err)
 	}
+	return s.answerNode(w, r, name)
+}
+
+func (s *server) label(w http.ResponseWriter, r *request) error {
+	if s.c.Mesh == nil || s.c.NodeKeeper == nil {
+		return errNotHere
+	}
+	var in struct {
+		Labels []string `json:"labels"`
+	}
+	if err := decode(r, &in); err != nil {
+		return err
+	}
+	name := r.PathValue("node")
+	if err := s.c.NodeKeeper.Label(r.Context(), r.by, name, in.Labels); err != nil {
+		return fmt.Errorf("labelling node: %w", err)
+	}
+	return s.answerNode(w, r, name)
+}
+
+func (s *server) answerNode(w http.ResponseWriter, r *request, name string) error {
 	list, err := s.c.Mesh.Nodes(r.Context())
 	if err != nil {
 		return fmt.Errorf("reading the nodes: %w", err)

@@ -20,6 +20,7 @@ type projectInput struct {
 	Egress  *chat.Egress  `json:"egress,omitempty"`
 	Allow   *[]string     `json:"allow,omitempty"`
 	Budget  *int64        `json:"budget,omitempty"`
+	Machine *chat.Needs   `json:"machine,omitempty"`
 }
 
 func (in projectInput) apply(p *chat.Project) {
@@ -32,6 +33,7 @@ func (in projectInput) apply(p *chat.Project) {
 	set(&p.Egress, in.Egress)
 	set(&p.Allow, in.Allow)
 	set(&p.Budget, in.Budget)
+	set(&p.Machine, in.Machine)
 }
 
 func set[T any](to *T, from *T) {
