@@ -2,6 +2,7 @@ package shim
 
 import (
 	"io"
+	"syscall"
 	"time"
 )
 
@@ -33,9 +34,18 @@ type Spec struct {
 // ExecSpec is a command to run in the workspace. Nil readers and writers are
 // empty input and discarded output.
 type ExecSpec struct {
-	Args   []string  `json:"args"` // argv; Args[0] is looked up as in Spec
-	Env    []string  `json:"env,omitempty"`
-	Dir    string    `json:"dir,omitempty"`
+	Args    []string `json:"args,omitempty"`    // argv; Args[0] is looked up as in Spec
+	Command string   `json:"command,omitempty"` // without Args: a line for the shell; empty: a login shell, which reads Stdin
+	Env     []string `json:"env,omitempty"`
+	Dir     string   `json:"dir,omitempty"`
+	// HangUp is what happens when the caller leaves: the command gets SIGHUP and
+	// loses its input and output, and what it started lives on. Without it the
+	// command and all that it started are killed.
+	HangUp bool `json:"hang_up,omitempty"`
+
+	// Signals reach the command's process group while it runs; nil: none.
+	Signals <-chan syscall.Signal `json:"-"`
+
 	Stdin  io.Reader `json:"-"`
 	Stdout io.Writer `json:"-"`
 	Stderr io.Writer `json:"-"` // may be the same as Stdout
@@ -50,6 +60,9 @@ type TerminalSpec struct {
 	Args []string `json:"args,omitempty"` // empty: a login shell
 	Dir  string   `json:"dir,omitempty"`
 	Env  []string `json:"env,omitempty"`
+
+	Command string `json:"command,omitempty"` // without Args: a line for the shell, which ends with it
+	Alone   bool   `json:"alone,omitempty"`   // refused with ErrBusy while somebody is attached
 }
 
 // TerminalInfo is an open terminal.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -36,6 +37,7 @@ func (c *Client) Exec(ctx context.Context, s ExecSpec) (exit int, err error) {
 	window := newWindow()
 	defer window.close()
 	go window.copy(w, s.Stdin)
+	go window.signals(w, s.Signals)
 	code, err := output(bufio.NewReader(conn), s, window)
 	if err := cause(ctx, errors.Join(err, ctx.Err())); err != nil {
 		return -1, fmt.Errorf("running in the workspace: %w", err)
@@ -85,10 +87,11 @@ type window struct {
 	wake   *sync.Cond
 	free   int
 	closed bool
+	done   chan struct{} // closed with it
 }
 
 func newWindow() *window {
-	w := &window{free: inputWindow}
+	w := &window{free: inputWindow, done: make(chan struct{})}
 	w.wake = sync.NewCond(&w.mu)
 	return w
 }
@@ -104,6 +107,7 @@ func (w *window) close() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.closed = true
+	close(w.done)
 	w.wake.Broadcast()
 }
 
@@ -116,6 +120,20 @@ func (w *window) take(n int) bool {
 	}
 	w.free -= n
 	return !w.closed
+}
+
+// signals sends them until the command has ended.
+func (w *window) signals(to *frameWriter, from <-chan syscall.Signal) {
+	for {
+		select {
+		case sig, more := <-from:
+			if !more || to.write(kindSignal, []byte{byte(sig)}) != nil {
+				return
+			}
+		case <-w.done:
+			return
+		}
+	}
 }
 
 // copy sends the input until it ends or breaks. The end of the command, which

@@ -325,7 +325,7 @@ func TestForwardAndDial(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 100 {
 		wg.Go(func() {
-			c, err := r.Dial(t.Context(), port) // through the shim to its own forwarder, and on to the socket
+			c, err := r.Dial(t.Context(), Address{Port: port}) // through the shim to its own forwarder, and on to the socket
 			if err != nil {
 				t.Error(err)
 				return
@@ -345,7 +345,7 @@ func TestForwardAndDial(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if _, err := r.Dial(t.Context(), freePort(t)); err == nil {
+	if _, err := r.Dial(t.Context(), Address{Port: freePort(t)}); err == nil {
 		t.Error("dialling a closed port succeeded")
 	}
 }

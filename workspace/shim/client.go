@@ -15,12 +15,19 @@ import (
 // holds nothing that could break, outlives a restart of the shim, and is safe
 // for concurrent use.
 type Client struct {
-	socket string
+	dial func(context.Context) (net.Conn, error)
 }
+
+// NewClient makes a client whose connections to the shim's socket come from
+// dial, such as over another node. They need a CloseWrite as TCP's is.
+func NewClient(dial func(context.Context) (net.Conn, error)) *Client { return &Client{dial} }
 
 // Dial makes a client and checks that a shim of our protocol answers.
 func Dial(ctx context.Context, socket string) (*Client, error) {
-	c := &Client{socket: socket}
+	c := NewClient(func(ctx context.Context) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", socket)
+	})
 	_, err := c.Hello(ctx)
 	if err != nil {
 		return nil, err
@@ -157,40 +164,17 @@ func (c *Client) ports(ctx context.Context, all bool) ([]Port, error) {
 	return a.Ports, nil
 }
 
-// Dial connects to the port on the workspace's loopback, IPv4 or else IPv6.
-// The connection has CloseWrite. The end of ctx after Dial does not touch it.
-func (c *Client) Dial(ctx context.Context, port int) (net.Conn, error) {
-	conn, stop, err := c.open(ctx, request{Op: "dial", Port: port}, nil)
-	if err != nil {
-		return nil, fmt.Errorf("dialling the workspace: %w", err)
-	}
-	if _, err := readAnswer(conn); err != nil {
-		stop()
-		return nil, fmt.Errorf("dialling the workspace: %w", cause(ctx, err))
-	}
-	if !conn.release() {
-		return nil, fmt.Errorf("dialling the workspace: %w", context.Cause(ctx))
-	}
-	return conn.UnixConn, nil
-}
-
 // call is the connection of one call, closed when its context ends.
 type call struct {
-	*net.UnixConn
+	net.Conn
 	release func() bool // from the context; false: it has ended already
 }
 
 // open sends the request, and the payload if there is one.
 func (c *Client) open(ctx context.Context, q request, payload []byte) (*call, func(), error) {
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "unix", c.socket)
+	conn, err := c.dial(ctx)
 	if err != nil {
 		return nil, nil, err
-	}
-	unix, ok := conn.(*net.UnixConn)
-	if !ok {
-		conn.Close()
-		return nil, nil, fmt.Errorf("a unix socket gave a %T", conn)
 	}
 	release := context.AfterFunc(ctx, func() { conn.Close() })
 	stop := func() {
@@ -207,7 +191,7 @@ func (c *Client) open(ctx context.Context, q request, payload []byte) (*call, fu
 		stop()
 		return nil, nil, cause(ctx, err)
 	}
-	return &call{unix, release}, stop, nil
+	return &call{conn, release}, stop, nil
 }
 
 // ask makes a call of one question and one answer.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -22,17 +23,16 @@ const (
 // cancels or leaves, the command and all it started are killed; when it ends
 // by itself, what it left running stays.
 func (s *server) exec(ctx context.Context, c *net.UnixConn, w *frameWriter, q request) error {
-	if q.Exec == nil || len(q.Exec.Args) == 0 {
+	if q.Exec == nil {
 		return refuse(w, fmt.Errorf("%w: exec needs a command", ErrInvalid))
 	}
 	ours, theirs, err := pipes()
 	if err != nil {
 		return refuse(w, err)
 	}
-	p, err := s.procs.start(command{
-		args: q.Exec.Args, env: s.env(q.Exec.Env), dir: firstOf(q.Exec.Dir, s.config.Home),
-		files: theirs,
-	})
+	cmd := s.program(q.Exec.Args, q.Exec.Command)
+	cmd.env, cmd.dir, cmd.files = s.env(q.Exec.Env), firstOf(q.Exec.Dir, s.config.Home), theirs
+	p, err := s.procs.start(cmd)
 	closeAll(theirs)
 	if err != nil {
 		closeAll(ours)
@@ -48,17 +48,29 @@ func (s *server) exec(ctx context.Context, c *net.UnixConn, w *frameWriter, q re
 	input := newInput(ours[0], w)
 	go func() {
 		defer cancel() // the caller cancelled or left
-		input.receive(c)
+		input.receive(c, p.signal)
 	}()
 	go input.feed()
 	defer input.close()
-	code := s.relay(ctx, p, w, &pipe{File: ours[1]}, &pipe{File: ours[2]})
+	code := s.relay(ctx, p, w, q.Exec.HangUp, &pipe{File: ours[1]}, &pipe{File: ours[2]})
 	return w.writeJSON(kindExit, exit{Code: code})
+}
+
+// program is argv, a line for the shell, or the login shell itself.
+func (s *server) program(args []string, line string) command {
+	if len(args) > 0 {
+		return command{args: args}
+	}
+	name := s.config.Shell[strings.LastIndexByte(s.config.Shell, '/')+1:]
+	if line == "" {
+		return command{path: s.config.Shell, args: []string{"-" + name}}
+	}
+	return command{path: s.config.Shell, args: []string{name, "-c", line}}
 }
 
 // relay copies the output until the command has ended and returns its exit
 // code, 128 and more for a signal as shells do.
-func (s *server) relay(ctx context.Context, p *proc, w *frameWriter, stdout, stderr *pipe) int {
+func (s *server) relay(ctx context.Context, p *proc, w *frameWriter, hangUp bool, stdout, stderr *pipe) int {
 	var wg sync.WaitGroup
 	for kind, from := range map[byte]*pipe{kindOut: stdout, kindErr: stderr} {
 		wg.Go(func() {
@@ -75,6 +87,13 @@ func (s *server) relay(ctx context.Context, p *proc, w *frameWriter, stdout, std
 	select {
 	case <-p.done:
 	case <-ctx.Done():
+		if hangUp {
+			p.signal(syscall.SIGHUP)
+			stdout.Close()
+			stderr.Close()
+			wg.Wait()
+			return 128 + int(syscall.SIGHUP)
+		}
 		p.signal(syscall.SIGTERM)
 		if waitFor(context.Background(), p.done, cancelGrace) != nil {
 			p.signal(syscall.SIGKILL)
@@ -140,7 +159,7 @@ func newInput(to *os.File, w *frameWriter) *input {
 }
 
 // receive returns when the caller cancelled, left, or broke the protocol.
-func (in *input) receive(r io.Reader) {
+func (in *input) receive(r io.Reader, signal func(syscall.Signal)) {
 	for {
 		kind, b, err := readFrame(r, inputWindow)
 		if err != nil || kind == kindCancel {
@@ -153,6 +172,10 @@ func (in *input) receive(r io.Reader) {
 			in.bytes += len(b)
 		case kindEOF:
 			in.ended = true
+		case kindSignal:
+			if len(b) == 1 && b[0] > 0 && b[0] < 65 { // 0 asks, and above is none
+				signal(syscall.Signal(b[0]))
+			}
 		}
 		over := in.bytes > inputWindow
 		in.wake.Signal()

@@ -69,6 +69,10 @@ func (s *server) call(ctx context.Context, c *net.UnixConn) error {
 		return s.terminal(ctx, c, w, q)
 	case "dial":
 		return s.dial(ctx, c, w, q)
+	case "listen":
+		return s.listen(ctx, c, w, q)
+	case "accept":
+		return s.accept(c, w, q)
 	}
 	ctx, cancel := untilGone(ctx, c)
 	defer cancel()
@@ -204,25 +208,4 @@ func (s *server) records(ctx context.Context, c *net.UnixConn, w *frameWriter, q
 		return err
 	}
 	return s.journal.follow(ctx, q.From, func(frames []byte) error { return w.write(kindRecords, frames) })
-}
-
-// dial joins the connection with a port of the workspace, on either loopback.
-func (s *server) dial(ctx context.Context, c *net.UnixConn, w *frameWriter, q request) error {
-	var d net.Dialer
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
-	defer cancel()
-	to, err := d.DialContext(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", q.Port))
-	if err != nil {
-		six, sixErr := d.DialContext(ctx, "tcp", fmt.Sprintf("[::1]:%d", q.Port))
-		if sixErr != nil {
-			return refuse(w, fmt.Errorf("dialling port %d of the workspace: %w", q.Port, err))
-		}
-		to = six
-	}
-	defer to.Close()
-	if err := w.writeJSON(kindAnswer, answer{}); err != nil {
-		return err
-	}
-	join(c, to)
-	return nil
 }

@@ -52,6 +52,7 @@ var (
 	ErrFull       = errors.New("the journal can not be written")           // usually a full disk; nothing was journaled
 	ErrAhead      = errors.New("the journal ends before that record")      // it is not the journal that was read before
 	ErrNotFound   = errors.New("no such terminal")                         //
+	ErrBusy       = errors.New("somebody is attached to the terminal")     //
 	ErrRefused    = errors.New("refused")                                  // a limit, or a caller inside the workspace
 	ErrProtocol   = errors.New("the shim speaks another protocol version") //
 	ErrInvalid    = errors.New("invalid request")
@@ -117,6 +118,7 @@ type server struct {
 	procs   *procs
 	agent   *agent
 	terms   *terminals
+	guests  guests
 }
 
 // Main is the whole shim. It returns when ctx ends or SIGTERM or SIGINT comes,

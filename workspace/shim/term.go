@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	maxTerminals = 100
+	maxTerminals = 250
 	closeGrace   = 500 * time.Millisecond // between SIGHUP and SIGKILL of a closed terminal
 )
 
@@ -116,25 +116,28 @@ func (ts *terminals) closeAll() {
 	wg.Wait()
 }
 
-// attach finds the terminal or makes it with c.
-func (ts *terminals) attach(spec TerminalSpec, c command) (*terminal, error) {
+// attach finds the terminal or makes it with c, and begins to watch it.
+func (ts *terminals) attach(spec TerminalSpec, c command) (*terminal, *view, error) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
-	if t := ts.open[spec.ID]; t != nil {
-		if spec.Rows > 0 && spec.Cols > 0 {
-			return t, t.resize(spec.Rows, spec.Cols)
+	t := ts.open[spec.ID]
+	switch {
+	case t == nil && len(ts.open) >= maxTerminals:
+		return nil, nil, fmt.Errorf("%w: %d terminals are open", ErrRefused, len(ts.open))
+	case t == nil:
+		var err error
+		if t, err = ts.makeLocked(spec, c); err != nil {
+			return nil, nil, err
 		}
-		return t, nil
+		ts.open[spec.ID] = t
+	case spec.Alone && t.screen.watchers() > 0:
+		return nil, nil, fmt.Errorf("%w: %s", ErrBusy, spec.ID)
+	case spec.Rows > 0 && spec.Cols > 0:
+		if err := t.resize(spec.Rows, spec.Cols); err != nil {
+			return nil, nil, err
+		}
 	}
-	if len(ts.open) >= maxTerminals {
-		return nil, fmt.Errorf("%w: %d terminals are open", ErrRefused, len(ts.open))
-	}
-	t, err := ts.makeLocked(spec, c)
-	if err != nil {
-		return nil, err
-	}
-	ts.open[spec.ID] = t
-	return t, nil
+	return t, t.screen.attach(), nil
 }
 
 func (ts *terminals) makeLocked(spec TerminalSpec, c command) (*terminal, error) {
@@ -202,22 +205,13 @@ func (s *server) terminal(ctx context.Context, c *net.UnixConn, w *frameWriter, 
 		return refuse(w, fmt.Errorf("%w: a terminal needs an id", ErrInvalid))
 	}
 	spec := *q.Terminal
-	args := spec.Args
-	if len(args) == 0 {
-		args = []string{"-" + s.config.Shell[strings.LastIndexByte(s.config.Shell, '/')+1:]} // a login shell
-	}
-	cmd := command{
-		args: args, dir: firstOf(spec.Dir, s.config.Home),
-		env: s.env(append([]string{"TERM=xterm-256color", "COLORTERM=truecolor"}, spec.Env...)),
-	}
-	if len(spec.Args) == 0 {
-		cmd.path = s.config.Shell
-	}
-	t, err := s.terms.attach(spec, cmd)
+	cmd := s.program(spec.Args, spec.Command)
+	cmd.dir = firstOf(spec.Dir, s.config.Home)
+	cmd.env = s.env(append([]string{"TERM=xterm-256color", "COLORTERM=truecolor"}, spec.Env...))
+	t, v, err := s.terms.attach(spec, cmd)
 	if err != nil {
 		return refuse(w, err)
 	}
-	v := t.screen.attach()
 	defer t.screen.detach(v)
 	if err := w.writeJSON(kindAnswer, answer{}); err != nil {
 		return err

@@ -26,6 +26,8 @@ const (
 	kindExit    = 'x' // JSON exit; the last frame
 	kindCancel  = 'c' // kill exec
 	kindResize  = 'w' // rows u16, columns u16
+	kindSignal  = 's' // u8: the number of a signal for exec
+	kindGuest   = 'g' // JSON guest: somebody connected to a listener
 
 	maxFrame    = maxBody + headLen
 	maxHead     = 4 << 20   // of a request or answer
@@ -38,7 +40,7 @@ type request struct {
 	ID       string        `json:"id,omitempty"`
 	Name     string        `json:"name,omitempty"`
 	From     uint64        `json:"from,omitempty"`
-	Port     int           `json:"port,omitempty"`
+	Address  *Address      `json:"address,omitempty"`
 	All      bool          `json:"all,omitempty"`
 	Grace    time.Duration `json:"grace,omitempty"`
 	Spec     *Spec         `json:"spec,omitempty"`
@@ -55,6 +57,7 @@ type answer struct {
 	Duplicate bool           `json:"duplicate,omitempty"`
 	Terminals []TerminalInfo `json:"terminals,omitempty"`
 	Ports     []Port         `json:"ports,omitempty"`
+	Port      int            `json:"port,omitempty"`
 }
 
 type exit struct {
@@ -74,6 +77,7 @@ var codes = []struct {
 	{"full", ErrFull},
 	{"ahead", ErrAhead},
 	{"not_found", ErrNotFound},
+	{"busy", ErrBusy},
 	{"refused", ErrRefused},
 	{"protocol", ErrProtocol},
 	{"invalid", ErrInvalid},
