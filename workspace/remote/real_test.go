@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -33,7 +34,12 @@ func TestMain(m *testing.M) {
 // real are the terminals of a shim.
 type real struct {
 	spaces
-	c *shim.Client
+	c      *shim.Client
+	socket string
+}
+
+func (r *real) Connect(ctx context.Context, _ chat.TaskID) (net.Conn, error) {
+	return new(net.Dialer).DialContext(ctx, "unix", r.socket)
 }
 
 func (r *real) Terminal(ctx context.Context, _ chat.TaskID, id string, rows, cols uint16) (workspace.Terminal, error) {
@@ -68,7 +74,7 @@ func newReal(t *testing.T) *real {
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 		c, err := shim.Dial(t.Context(), filepath.Join(dir, "s"))
 		if err == nil {
-			return &real{c: c}
+			return &real{c: c, socket: filepath.Join(dir, "s")}
 		}
 		if time.Now().After(deadline) {
 			t.Fatal(err)

@@ -1,5 +1,5 @@
 // Package remote is what one node asks of another node's workspaces: their
-// terminals, ports, journals and whole outputs, over HTTP between nodes. [New]
+// terminals, ports, journals and whole outputs, and connections to their shims, over HTTP between nodes. [New]
 // makes the client, [NewServer] the handler that the other node mounts at
 // [Prefix]. Who may do what is decided before: by the node that a person
 // talks to, and by the mesh that lets nothing but nodes in here.
@@ -52,11 +52,20 @@ const (
 // Terminal attaches to a terminal of a workspace on that node, making it when
 // it is new. The end of ctx after Terminal does not touch it.
 func (c *Client) Terminal(ctx context.Context, node chat.Node, task chat.TaskID, id string, rows, cols uint16) (workspace.Terminal, error) {
-	u, err := c.url(node, "tasks", string(task), "terminals", id)
+	q := url.Values{"rows": {strconv.Itoa(int(rows))}, "cols": {strconv.Itoa(int(cols))}}
+	conn, err := c.upgrade(ctx, node, q, "tasks", string(task), "terminals", id)
 	if err != nil {
 		return nil, err
 	}
-	q := url.Values{"rows": {strconv.Itoa(int(rows))}, "cols": {strconv.Itoa(int(cols))}}
+	return attached(conn), nil
+}
+
+// upgrade makes a call that becomes a connection.
+func (c *Client) upgrade(ctx context.Context, node chat.Node, q url.Values, parts ...string) (*websocket.Conn, error) {
+	u, err := c.url(node, parts...)
+	if err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, answerWithin)
 	defer cancel()
 	conn, res, err := websocket.Dial(ctx, u+"?"+q.Encode(), &websocket.DialOptions{HTTPClient: c.c.Client})
@@ -66,7 +75,7 @@ func (c *Client) Terminal(ctx context.Context, node chat.Node, task chat.TaskID,
 	if err != nil {
 		return nil, away(node, err)
 	}
-	return attached(conn), nil
+	return conn, nil
 }
 
 // Terminals lists the open terminals of a workspace on that node.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
@@ -62,6 +63,37 @@ func (s *spaces) Journal(_ context.Context, task chat.TaskID) (io.ReadCloser, er
 
 func (s *spaces) Output(_ context.Context, task chat.TaskID, message string) (io.ReadCloser, error) {
 	return s.text, s.note("output %q %q", task, message)
+}
+
+func (s *spaces) Inside(_ context.Context, task chat.TaskID) (workspace.Inside, error) {
+	return workspace.Inside{Dir: "/workspaces/app", Env: []string{"A=b"}, Binary: "/samnode"}, s.note("inside %q", task)
+}
+
+// Connect gives one that says what is said to it, and then "bye".
+func (s *spaces) Connect(_ context.Context, task chat.TaskID) (net.Conn, error) {
+	if err := s.note("connect %q", task); err != nil {
+		return nil, err
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	defer l.Close()
+	near, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		return nil, err
+	}
+	far, err := l.Accept()
+	if err != nil {
+		return nil, err
+	}
+	go func() {
+		defer far.Close()
+		if _, err := io.Copy(far, far); err == nil {
+			io.WriteString(far, "bye") // or the other end is gone
+		}
+	}()
+	return near, nil
 }
 
 // echo is a terminal that says what is typed; "exit" ends it.
@@ -150,7 +182,9 @@ func TestErrorsKeepTheirMeaning(t *testing.T) {
 		_, lerr := c.Terminals(t.Context(), "a", "t")
 		_, jerr := c.Journal(t.Context(), "a", "t")
 		_, oerr := c.Output(t.Context(), "a", "t", "m")
-		for what, err := range map[string]error{"Terminal": terr, "Terminals": lerr, "Journal": jerr, "Output": oerr, "CloseTerminal": c.CloseTerminal(t.Context(), "a", "t", "x")} {
+		_, ierr := c.Inside(t.Context(), "a", "t")
+		_, cerr := c.Connect(t.Context(), "a", "t")
+		for what, err := range map[string]error{"Inside": ierr, "Connect": cerr, "Terminal": terr, "Terminals": lerr, "Journal": jerr, "Output": oerr, "CloseTerminal": c.CloseTerminal(t.Context(), "a", "t", "x")} {
 			if !errors.Is(err, is) || err.Error() != s.err.Error() {
 				t.Errorf("%s = %v, want %v", what, err, s.err)
 			}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"strconv"
 	"sync"
@@ -28,6 +29,8 @@ type Spaces interface {
 	Ports(ctx context.Context, task chat.TaskID) ([]shim.Port, error)
 	Journal(ctx context.Context, task chat.TaskID) (io.ReadCloser, error)
 	Output(ctx context.Context, task chat.TaskID, message string) (io.ReadCloser, error)
+	Inside(ctx context.Context, task chat.TaskID) (workspace.Inside, error)
+	Connect(ctx context.Context, task chat.TaskID) (net.Conn, error)
 }
 
 var _ Spaces = (*workspace.Runner)(nil)
@@ -52,7 +55,7 @@ type Server struct {
 
 	mu     sync.Mutex
 	closed bool
-	open   sync.WaitGroup // terminals
+	open   sync.WaitGroup // terminals and tunnels
 }
 
 // NewServer returns a handler for everything below Prefix. Close it.
@@ -66,6 +69,8 @@ func NewServer(c ServerConfig) *Server {
 	s.handle("GET", "tasks/{task}/ports", s.ports)
 	s.handle("GET", "tasks/{task}/journal", s.journal)
 	s.handle("GET", "tasks/{task}/outputs/{id}", s.output)
+	s.handle("GET", "tasks/{task}/inside", s.inside)
+	s.handle("GET", "tasks/{task}/shim", s.shim)
 	s.handle("GET", "projects/{project}/secrets/{id}", s.secret)
 	return s
 }
@@ -73,7 +78,7 @@ func NewServer(c ServerConfig) *Server {
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
 
-// Close detaches every terminal, which the http.Server does not know any more,
+// Close ends every terminal and tunnel, which the http.Server does not know any more,
 // and waits for that. New ones are refused.
 func (s *Server) Close() error {
 	s.mu.Lock()
