@@ -154,7 +154,7 @@ func (o *office) delete(ctx context.Context, d provision.Delete) {
 func (o *office) order(ctx context.Context, p provision.Pool, m provision.Machine) {
 	op, is := p.Op(m.Bought.Op)
 	now := o.now(p)
-	if !is || p.Breaker.Open(now) || p.Policy().Stopped || p.Breaker.Reason != "" && o.another(p, m) {
+	if !is || p.Breaker.Open(now) || p.Policy().Stopped || p.Breaker.Reason != "" && (o.another(p, m) || !isNext(p, m, op, now)) {
 		return
 	}
 	choices := p.Choices(op.Need, now)
@@ -170,6 +170,25 @@ func (o *office) another(p provision.Pool, m provision.Machine) bool {
 	return o.count(aCreate) > 0 || slices.ContainsFunc(p.Machines, func(x provision.Machine) bool {
 		return x.Node != m.Node && (x.State == provision.Creating || x.State == provision.Booting)
 	})
+}
+
+// isNext tells whether a machine is the one that is tried while only one may be:
+// of those that could be ordered the one whose turn was the longest ago. The
+// one may have a server already that keeps the others from theirs.
+func isNext(p provision.Pool, m provision.Machine, op provision.Op, now time.Time) bool {
+	return !slices.ContainsFunc(p.Machines, func(x provision.Machine) bool {
+		other, is := p.Op(x.Bought.Op)
+		return is && x.State == provision.Wanted && x.Node != m.Node && lastTry(other).Before(lastTry(op)) &&
+			slices.ContainsFunc(p.Choices(other.Need, now), func(c provision.Choice) bool { return c.Refused == "" })
+	})
+}
+
+// lastTry is when the provider was last asked for an op's machine.
+func lastTry(o provision.Op) time.Time {
+	if len(o.Tried) == 0 {
+		return time.Time{}
+	}
+	return o.Tried[len(o.Tried)-1].At
 }
 
 // serve looks after a machine that takes tasks, or did.
