@@ -63,3 +63,17 @@ func TestDrill(t *testing.T) {
 	}
 	t.Log("\n" + b.String())
 }
+
+// TestSeedsThatOnceFailed: what these did wrong is mended.
+func TestSeedsThatOnceFailed(t *testing.T) {
+	for seed, what := range map[uint64]string{
+		676: "of two purchases after trouble the same was always tried, and the other had the account's only server",
+	} {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
+			if w := runPlan(t, random(seed), flaws{}); len(w.bad) > 0 {
+				t.Errorf("again: %s\n%s", what, w.story())
+			}
+		})
+	}
+}
