@@ -34,6 +34,7 @@ var allowed = map[string][]string{
 	"provision":               {},
 	"provision/cloudinit":     {},
 	"provision/keeper":        {"provision"},
+	"provision/simulate":      {"provision"},
 	"ui":                      {"chat", "ui/api"},
 	"ui/api":                  {"chat"},
 	"ui/metrics":              {},
@@ -49,6 +50,7 @@ var allowed = map[string][]string{
 	"workspace/remote":        {"chat", "workspace", "workspace/shim"},
 	"workspace/scriptagent":   {},
 	"workspace/shim":          {},
+	"workspace/sshd":          {"workspace/shim"},
 
 	"provision/hetzner":                  {"provision"},
 	"provision/hetzner/hetznertest":      {"provision"},
@@ -60,8 +62,8 @@ var allowed = map[string][]string{
 	"cmd/samnode": {
 		"chat", "chat/remote", "chat/seal", "chat/store", "consensus", "consensus/backup",
 		"mesh", "mesh/follow", "mesh/keys", "mesh/loopback", "mesh/tailnet",
-		"provision", "provision/cloudinit", "provision/hetzner", "provision/keeper", "ui", "ui/api", "ui/metrics",
-		"workspace", "workspace/agents", "workspace/devcontainer", "workspace/docker", "workspace/forge", "workspace/git", "workspace/remote", "workspace/scriptagent", "workspace/shim",
+		"provision", "provision/cloudinit", "provision/hetzner", "provision/keeper", "provision/simulate", "ui", "ui/api", "ui/metrics",
+		"workspace", "workspace/agents", "workspace/devcontainer", "workspace/docker", "workspace/forge", "workspace/git", "workspace/remote", "workspace/scriptagent", "workspace/shim", "workspace/sshd",
 	},
 }
 
@@ -80,6 +82,8 @@ var owner = map[string][]string{
 	"filippo.io/age":                          {"consensus/backup"},
 	"github.com/minio/minio-go":               {"consensus/backup"},
 	"github.com/coder/acp-go-sdk":             {"workspace/acp"},
+	"github.com/pkg/sftp":                     {"workspace/sshd"},
+	"golang.org/x/crypto/ssh":                 {"workspace/sshd"},
 	"modernc.org/sqlite":                      {"chat/store"},
 	"github.com/spf13/cobra":                  {"cmd/samnode"},
 }

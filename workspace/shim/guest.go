@@ -83,7 +83,7 @@ func (s *server) dialInside(ctx context.Context, a Address) (net.Conn, error) {
 	if a.Path != "" {
 		c, err := d.DialContext(ctx, "unix", s.path(a))
 		if err != nil {
-			return nil, fmt.Errorf("dialling %s in the workspace: %w", a, err)
+			return nil, said(a, err)
 		}
 		return c, nil
 	}
@@ -101,7 +101,15 @@ func (s *server) dialInside(ctx context.Context, a Address) (net.Conn, error) {
 			first = err
 		}
 	}
-	return nil, fmt.Errorf("dialling %s in the workspace: %w", a, first)
+	return nil, said(a, first)
+}
+
+// said leaves out of the network's error what the address says already.
+func said(a Address, err error) error {
+	if op, ok := errors.AsType[*net.OpError](err); ok {
+		err = op.Err
+	}
+	return fmt.Errorf("%s: %w", a, err)
 }
 
 // guest is somebody who connected to a listener, and waits to be fetched.
@@ -186,7 +194,7 @@ func (s *server) listenInside(a Address) (net.Listener, error) {
 	}
 	l, err := net.Listen(network, at) //nolint:noctx // waits for nobody
 	if err != nil {
-		return nil, fmt.Errorf("listening at %s in the workspace: %w", a, err)
+		return nil, said(a, err)
 	}
 	return l, nil
 }

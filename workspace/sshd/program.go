@@ -1,0 +1,187 @@
+package sshd
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/samnode/samnode/workspace/shim"
+)
+
+// command runs a line of the shell, or a login shell that reads its input.
+func (s *session) command(line string) (int, error) {
+	s.commands.Add(1)
+	return s.exec(shim.ExecSpec{Command: line})
+}
+
+// serveFiles runs an sftp server in the workspace, so that paths, links and
+// rights are the workspace's own.
+func (s *session) serveFiles() (int, error) {
+	s.files.Add(1)
+	return s.exec(shim.ExecSpec{Args: []string{s.space.Binary, "sftp-server"}})
+}
+
+func (s *session) exec(e shim.ExecSpec) (int, error) {
+	e.Env, e.Dir, e.HangUp = slices.Concat(s.space.Env, s.env), s.space.Dir, true
+	e.Stdin, e.Stdout, e.Stderr, e.Signals = s.ch, s.ch, s.ch.Stderr(), s.signals
+	code, err := s.space.Shim.Exec(s.ctx, e)
+	if err != nil {
+		return failed, lost(err)
+	}
+	return code, nil
+}
+
+// lost says what a broken connection to the workspace means.
+func lost(err error) error {
+	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
+		return errors.New("the workspace or its machine is gone; what ran there may have ended in its middle")
+	}
+	return err
+}
+
+// shell attaches to a shell of this person's. It stays when the client leaves
+// without ending it, and the next one finds it.
+func (s *session) shell() (int, error) {
+	s.shells.Add(1)
+	term, left, err := s.findShell()
+	if err != nil {
+		return failed, err
+	}
+	defer term.Close()
+	if !left.IsZero() {
+		note := fmt.Sprintf("[samnode: your shell of %s goes on; %s=new gives a fresh one]\r\n", left.UTC().Format("2 Jan 15:04 MST"), ShellVariable)
+		if _, err := io.WriteString(s.ch, note); err != nil {
+			return failed, err
+		}
+	}
+	return s.attach(term)
+}
+
+var shellName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,31}$`)
+
+// findShell attaches to the shell that is asked for: by default to one that
+// this person left, where nobody is attached, or else to a new one. Left is
+// when that shell began; zero: it is new, or was asked for.
+func (s *session) findShell() (term *shim.Terminal, left time.Time, err error) {
+	if s.which != "" && s.which != "new" {
+		if !shellName.MatchString(s.which) {
+			return nil, left, fmt.Errorf("%s=%.40q is no name: use up to 32 letters, digits, dots, hyphens and underscores", ShellVariable, s.which)
+		}
+		term, err = s.open(s.space.Shells+"-"+s.which, false)
+		return term, left, err
+	}
+	list, err := s.space.Shim.Terminals(s.ctx)
+	if err != nil {
+		return nil, left, err
+	}
+	taken := map[string]bool{}
+	for _, t := range list {
+		taken[t.ID] = true
+		if s.which == "new" || t.Attached > 0 || !s.numbered(t.ID) {
+			continue
+		}
+		term, err = s.open(t.ID, true)
+		if !errors.Is(err, shim.ErrBusy) {
+			return term, t.Started, err
+		}
+	}
+	for n := 1; ; n++ {
+		id := s.space.Shells + "-" + strconv.Itoa(n)
+		if taken[id] {
+			continue
+		}
+		if term, err = s.open(id, true); !errors.Is(err, shim.ErrBusy) {
+			return term, left, err
+		}
+	}
+}
+
+func (s *session) numbered(id string) bool {
+	number, ours := strings.CutPrefix(id, s.space.Shells+"-")
+	_, err := strconv.Atoi(number)
+	return ours && err == nil
+}
+
+func (s *session) open(id string, alone bool) (*shim.Terminal, error) {
+	return s.space.Shim.OpenTerminal(s.ctx, shim.TerminalSpec{
+		ID: id, Alone: alone, Rows: s.size.rows, Cols: s.size.cols, Dir: s.space.Dir, Env: slices.Concat(s.space.Env, s.env),
+	})
+}
+
+// commandOnPTY runs a line of the shell on a terminal of its own, which ends
+// when the client leaves.
+func (s *session) commandOnPTY(line string) (int, error) {
+	s.commands.Add(1)
+	id := s.space.Shells + "-run-" + rand.Text()[:8]
+	term, err := s.space.Shim.OpenTerminal(s.ctx, shim.TerminalSpec{
+		ID: id, Command: line, Rows: s.size.rows, Cols: s.size.cols, Dir: s.space.Dir, Env: slices.Concat(s.space.Env, s.env),
+	})
+	if err != nil {
+		return failed, err
+	}
+	defer term.Close()
+	code, err := s.attach(term)
+	if _, ended := term.Exit(); !ended {
+		s.endTerminal(id)
+	}
+	return code, err
+}
+
+func (s *session) endTerminal(id string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), enterTimeout)
+	defer cancel()
+	if err := s.space.Shim.CloseTerminal(ctx, id); err != nil && !errors.Is(err, shim.ErrNotFound) {
+		s.s.logger.Info("ending what ran on a terminal", "id", id, "err", err)
+	}
+}
+
+// attach joins the client and a terminal until one of them ends.
+func (s *session) attach(term *shim.Terminal) (int, error) {
+	ctx, cancel := context.WithCancel(s.ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { term.Close() })()
+	wg.Go(func() { s.resizes(ctx, term) })
+	go func() {
+		// The end of the input is not the end of the shell, and the copy ends with
+		// the channel at the latest.
+		_, _ = io.CopyBuffer(writer{term}, reader{s.ch}, make([]byte, 32<<10))
+	}()
+	_, err := io.CopyBuffer(writer{s.ch}, reader{term}, make([]byte, 32<<10))
+	if code, ended := term.Exit(); ended {
+		return code, nil
+	}
+	if err == nil {
+		err = io.ErrUnexpectedEOF
+	}
+	return failed, fmt.Errorf("the connection to the shell broke; when its workspace is there again, so is the shell: %w", err)
+}
+
+func (s *session) resizes(ctx context.Context, term *shim.Terminal) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case to := <-s.sizes:
+			if err := term.Resize(to.rows, to.cols); err != nil {
+				return // the terminal has ended
+			}
+		}
+	}
+}
+
+// reader and writer hide other methods from io.Copy, so that what is on the way
+// is one small buffer.
+type (
+	reader struct{ io.Reader }
+	writer struct{ io.Writer }
+)
