@@ -14,14 +14,12 @@ import (
 func variants() []simulate.Variant {
 	cx23, cpx22, cpx32 := provision.Size{Type: "cx23", Slots: 1}, provision.Size{Type: "cpx22", Slots: 1}, provision.Size{Type: "cpx32", Slots: 2}
 	cx33, cx43 := provision.Size{Type: "cx33", Slots: 2}, provision.Size{Type: "cx43", Slots: 4}
-	price := map[string]provision.Money{"cx23": 9_600, "cx33": 14_400, "cx43": 26_400, "cpx22": 32_000, "cpx32": 57_700}
 	var list []simulate.Variant
 	add := func(name string, s provision.Size, warm time.Duration, whole bool, free, ahead int) {
 		p := provision.DefaultPolicy()
 		p.Machines, p.PerDay, p.Locations, p.Life = 100, 10_000*provision.Euro, nil, 30*24*time.Hour
 		p.Sizes, p.Warm, p.WholeHours, p.Free, p.Prewarm = []provision.Size{s}, warm, whole, free, ahead
-		offers := []provision.Offer{{Type: s.Type, Location: "fsn1", Hour: price[s.Type], Orderable: true}}
-		list = append(list, simulate.Variant{Name: name, Policy: p, Offers: offers})
+		list = append(list, simulate.Variant{Name: name, Policy: p, Offers: simulate.ListPrices([]string{"fsn1"})})
 	}
 	const half = 30 * time.Minute
 	d := provision.DefaultPolicy()

@@ -20,7 +20,7 @@ import (
 
 func (c *cli) pool() *cobra.Command {
 	return group("pool", "The machines that tasks run on, and those that the mesh buys",
-		c.poolList(), c.poolOps(), c.poolPrices(), c.poolSet(), c.poolBuy(), c.poolDrain(), c.poolDelete(), c.poolKeep(), c.poolResume(), c.poolReap())
+		c.poolList(), c.poolOps(), c.poolPrices(), c.poolSet(), c.poolBuy(), c.poolDrain(), c.poolDelete(), c.poolKeep(), c.poolResume(), c.poolSimulate(), c.poolReap())
 }
 
 func (c *cli) poolInfo(ctx context.Context) (api.PoolInfo, error) {
