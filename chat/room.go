@@ -66,6 +66,7 @@ type Room struct {
 	order   *list.List               // of TaskID, the newest change at the back
 	places  map[TaskID]*list.Element // in order
 	live    map[TaskID]stand         // see Live
+	queue   *queue                   // see Waiting
 	moved   uint64                   // log index at which live changed last
 }
 
@@ -88,7 +89,7 @@ func (r *Room) resetLocked(s *State, applied uint64) {
 	tasks := slices.SortedFunc(maps.Values(s.tasks.base), func(a, b *Task) int {
 		return cmp.Or(cmp.Compare(a.Index, b.Index), cmp.Compare(a.ID, b.ID))
 	})
-	r.live, r.moved = map[TaskID]stand{}, applied
+	r.live, r.moved, r.queue = map[TaskID]stand{}, applied, newQueue()
 	for _, t := range tasks {
 		r.places[t.ID] = r.order.PushBack(t.ID)
 		r.standLocked(t)

@@ -3,6 +3,7 @@ package chat
 import (
 	"cmp"
 	"context"
+	"maps"
 	"slices"
 	"time"
 )
@@ -24,6 +25,7 @@ type stand struct {
 
 // standLocked notes how a task stands now and reports whether that is new.
 func (r *Room) standLocked(t *Task) bool {
+	r.queue.note(t)
 	old, was := r.live[t.ID]
 	if t.Lease == nil && !t.State.Waits() {
 		delete(r.live, t.ID)
@@ -42,11 +44,11 @@ func (r *Room) standLocked(t *Task) bool {
 func (r *Room) Live() []Task {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	out := make([]Task, 0, len(r.live))
-	for id := range r.live {
-		out = append(out, cloneTask(*r.state.tasks.base[id]))
+	ids := slices.Sorted(maps.Keys(r.live)) // tasks are large: sorting them would take longer than copying
+	out := make([]Task, len(ids))
+	for i, id := range ids {
+		out[i] = cloneTask(*r.state.tasks.base[id])
 	}
-	slices.SortFunc(out, func(a, b Task) int { return cmp.Compare(a.ID, b.ID) })
 	return out
 }
 

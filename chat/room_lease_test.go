@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -157,5 +159,98 @@ func BenchmarkLeasesSinceFanOut(b *testing.B) {
 	for i := 0; b.Loop(); i++ {
 		title := fmt.Sprint(i)
 		k.Must(b, ana, chat.Op{TaskEdit: &chat.TaskEdit{Task: id, Title: &title}})
+	}
+}
+
+func TestWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newKit(t)
+		queued(t, k)
+		for i := range 3 {
+			time.Sleep(time.Second)
+			k.NewTask(t, "demo", fmt.Sprint("task ", i))
+		}
+		k.Must(t, node, chat.Op{Place: &chat.Place{Task: taskID, Node: "node-1", Slot: "s"}})
+		got := k.Room.Waiting()
+		if len(got) != 3 {
+			t.Fatalf("Waiting() = %+v, want the three without a lease", got)
+		}
+		for i, w := range got {
+			task, err := k.Room.Task(string(w.Task))
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := chat.Waiting{Task: task.ID, Project: "demo", Author: task.Author.Person, Home: task.Home, Since: task.Since}
+			if w != want || i > 0 && !w.Since.After(got[i-1].Since) {
+				t.Errorf("Waiting()[%d] = %+v, want %+v, the longest wait first", i, w, want)
+			}
+		}
+		k.Must(t, ana, chat.Op{Stop: &chat.Stop{Task: got[0].Task}})
+		if now := k.Room.Waiting(); !slices.Equal(now, got[1:]) {
+			t.Errorf("after a stop Waiting() = %+v, want %+v", now, got[1:])
+		}
+		live := k.Room.Live()
+		if !slices.IsSortedFunc(live, func(a, b chat.Task) int { return strings.Compare(string(a.ID), string(b.ID)) }) || len(live) != 3 {
+			t.Errorf("Live() = %d tasks, want three by id", len(live))
+		}
+	})
+}
+
+// TestWaitingFollowsEveryChange: what is kept in order is what a look at all
+// tasks finds.
+func TestWaitingFollowsEveryChange(t *testing.T) {
+	k := newKit(t)
+	queued(t, k)
+	rng := rand.New(rand.NewPCG(3, 4))
+	ids := []chat.TaskID{taskID}
+	for n := range 600 {
+		id := ids[rng.IntN(len(ids))]
+		task, err := k.Room.Task(string(id))
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch rng.IntN(6) {
+		case 0, 1:
+			ids = append(ids, k.NewTask(t, "demo", fmt.Sprint("task ", n)).ID)
+		case 2:
+			_, _ = k.Do(t.Context(), ana, "", chat.Op{Stop: &chat.Stop{Task: id}}) // may be refused
+		case 3:
+			_, _ = k.Do(t.Context(), ana, "", chat.Op{Retry: &chat.Retry{Task: id}})
+		case 4:
+			_, _ = k.Do(t.Context(), node, "", chat.Op{Place: &chat.Place{Task: id, Node: "node-1", Slot: "s"}})
+		case 5:
+			if task.Lease != nil {
+				_, _ = k.Do(t.Context(), node, "", chat.Op{Expire: &chat.Expire{Task: id, Token: task.Lease.Token, Reason: "silent"}})
+			}
+		}
+		var want []chat.Waiting
+		for _, x := range k.Room.Live() {
+			if x.Lease == nil && x.State.Waits() {
+				want = append(want, chat.Waiting{Task: x.ID, Project: x.Project, Author: x.Author.Person, Home: x.Home, Since: x.Since})
+			}
+		}
+		slices.SortStableFunc(want, func(a, b chat.Waiting) int { return a.Since.Compare(b.Since) })
+		if got := k.Room.Waiting(); !slices.Equal(got, want) {
+			t.Fatalf("after change %d Waiting() = %+v, want %+v", n, got, want)
+		}
+	}
+	got := k.Room.Waiting()
+	if n := len(got); n < 20 || n > 500 {
+		t.Errorf("%d tasks wait in the end: too few changes", n)
+	}
+	state, messages := chat.NewState(), chattest.NewMessages()
+	for _, e := range k.Log.Entries() {
+		cmd, err := chat.Decode(e.Data)
+		if err == nil {
+			err = state.Apply(e.Index, e.At, cmd, messages)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		state.Commit()
+	}
+	again := chat.NewRoom(chat.RoomConfig{State: state, Applied: k.Room.Index(), History: messages})
+	if !slices.Equal(again.Waiting(), got) {
+		t.Errorf("a room over the same state has %d that wait, the one that saw it come %d", len(again.Waiting()), len(got))
 	}
 }

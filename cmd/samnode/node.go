@@ -49,6 +49,7 @@ type node struct {
 	arrivals arrivals
 	metrics  *metrics.Metrics
 	current  currency
+	decided  decisions
 	traces   *traces
 	caught   chan struct{} // closed when this node applied what was committed before it started
 	pages    *ui.Server

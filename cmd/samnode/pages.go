@@ -76,13 +76,13 @@ func unavailable(err error) bool {
 // why says why a queued task waits, or nothing. Any core node can: the
 // scheduler's decision is a function of the state.
 func (n *node) why(task chat.TaskID) string {
-	d, _ := n.decision(task)
+	d, _ := n.decision(task, false)
 	return d.Reason
 }
 
 // explain is why with what the scheduler says of each machine.
 func (n *node) explain(task chat.TaskID) (api.Explanation, bool) {
-	d, waits := n.decision(task)
+	d, waits := n.decision(task, true)
 	out := api.Explanation{Reason: d.Reason, Node: d.Node, Machine: d.Machine, Buys: d.Buy, Again: d.Again}
 	for _, c := range d.Candidates {
 		out.Candidates = append(out.Candidates, api.Candidate(c))
@@ -97,21 +97,6 @@ func (n *node) explain(task chat.TaskID) (api.Explanation, bool) {
 func (n *node) machineCost(task chat.TaskID) float64 {
 	pool, _ := n.pool.Pool()
 	return euros(pool.TaskCost(string(task), n.room.Now()))
-}
-
-// decision is what the scheduler would say of a waiting task now.
-func (n *node) decision(task chat.TaskID) (provision.Decision, bool) {
-	t, err := n.room.Task(string(task))
-	if err != nil || len(queued([]chat.Task{t})) == 0 {
-		return provision.Decision{}, false
-	}
-	pool, _ := n.pool.Pool()
-	for _, d := range provision.Decide(pool, waiting(n.room, n.room.Live()), n.quiet(pool), n.room.Now()).Decisions {
-		if d.Task == string(task) {
-			return d, true
-		}
-	}
-	return provision.Decision{}, false
 }
 
 // quiet lists the nodes that have not been heard from lately. Only people are
