@@ -30,6 +30,7 @@ const (
 	Pages Service = "pages" // people: the pages and the API
 	Log   Service = "log"   // core nodes: Raft
 	Calls Service = "calls" // nodes: HTTP between nodes, see Client
+	SSH   Service = "ssh"   // people: into workspaces
 )
 
 // The errors of a connection. Each is a sentence that says what is wrong; what

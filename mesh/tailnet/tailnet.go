@@ -42,6 +42,7 @@ const (
 
 // The ports of the services. Pages have two.
 const (
+	portSSH   = 22
 	portHTTP  = 80
 	portHTTPS = 443
 	portLog   = 6270
@@ -291,6 +292,8 @@ func port(s mesh.Service) (int, error) {
 		return portLog, nil
 	case mesh.Calls:
 		return portCalls, nil
+	case mesh.SSH:
+		return portSSH, nil
 	}
 	return 0, fmt.Errorf("there is no service %q", s)
 }
