@@ -44,10 +44,14 @@ func (s *Server) serve(ctx context.Context, raw net.Conn) error {
 		NoClientAuth: true, ServerVersion: "SSH-2.0-samnode",
 		NoClientAuthCallback: func(meta ssh.ConnMetadata) (*ssh.Permissions, error) { return nil, c.enter(raw, meta.User()) },
 	}
-	config.AddHostKey(s.key)
 	if err := raw.SetDeadline(time.Now().Add(handshakeTimeout)); err != nil {
 		return fmt.Errorf("limiting the handshake: %w", err)
 	}
+	key, err := s.hostKey(ctx)
+	if err != nil {
+		return err
+	}
+	config.AddHostKey(key)
 	sc, channels, requests, err := ssh.NewServerConn(raw, config)
 	if err != nil {
 		return fmt.Errorf("saying hello: %w", err)
@@ -59,6 +63,20 @@ func (s *Server) serve(ctx context.Context, raw net.Conn) error {
 	c.ssh = sc
 	c.serve(cancel, channels, requests)
 	return nil
+}
+
+func (s *Server) hostKey(ctx context.Context) (ssh.Signer, error) {
+	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
+	defer cancel()
+	text, err := s.c.HostKey(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("reading the host key: %w", err)
+	}
+	key, err := ssh.ParsePrivateKey(text)
+	if err != nil {
+		return nil, fmt.Errorf("reading the host key: %w", err)
+	}
+	return key, nil
 }
 
 // enter is the whole of authentication. A refusal reaches the caller as a

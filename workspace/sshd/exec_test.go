@@ -156,8 +156,8 @@ func TestHostKey(t *testing.T) {
 	if _, errs, code := h.run("", "-o", "UserKnownHostsFile="+known, "node", "true"); code != 255 || !strings.Contains(errs, "HOST IDENTIFICATION HAS CHANGED") {
 		t.Errorf("ssh with another key = %d: %s", code, errs)
 	}
-	if _, err := New(Config{HostKey: []byte("nonsense")}); err == nil {
-		t.Error("New takes a host key that is none")
+	if _, err := PublicKey([]byte("nonsense")); err == nil {
+		t.Error("nonsense has a public key")
 	}
 }
 

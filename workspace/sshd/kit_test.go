@@ -105,10 +105,7 @@ func (h *house) killShim() {
 
 func (h *house) serve(key []byte) {
 	h.t.Helper()
-	s, err := New(Config{HostKey: key, Enter: h.enter})
-	if err != nil {
-		h.t.Fatal(err)
-	}
+	s := New(Config{HostKey: func(context.Context) ([]byte, error) { return key, nil }, Enter: h.enter})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		h.t.Fatal(err)

@@ -20,6 +20,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"strings"
@@ -33,8 +34,9 @@ import (
 
 // Config is what a Server needs. HostKey and Enter are required.
 type Config struct {
-	// HostKey is the mesh's, as NewHostKey makes it.
-	HostKey []byte
+	// HostKey reads the mesh's, as NewHostKey makes it, for each connection; it
+	// may wait for one.
+	HostKey func(context.Context) ([]byte, error)
 	// Enter finds the workspace that a caller names, if it may be entered. The
 	// error is shown to the caller, so it says what to do. The context ends
 	// with the connection.
@@ -72,22 +74,16 @@ type Visit struct {
 // Server answers SSH.
 type Server struct {
 	c      Config
-	key    ssh.Signer
 	slots  chan struct{}
 	logger *slog.Logger
 }
 
-// New returns a Server, or an error when the host key is none.
-func New(c Config) (*Server, error) {
-	key, err := ssh.ParsePrivateKey(c.HostKey)
-	if err != nil {
-		return nil, fmt.Errorf("reading the host key: %w", err)
-	}
+// New returns a Server.
+func New(c Config) *Server {
 	c.KeepAlive = cmp.Or(c.KeepAlive, 15*time.Second)
 	return &Server{
-		c: c, key: key, slots: make(chan struct{}, cmp.Or(c.MaxConns, 1000)),
-		logger: cmp.Or(c.Logger, slog.New(slog.DiscardHandler)),
-	}, nil
+		c: c, slots: make(chan struct{}, cmp.Or(c.MaxConns, 1000)), logger: cmp.Or(c.Logger, slog.New(slog.DiscardHandler)),
+	}
 }
 
 // Serve answers on l until ctx ends, which is no error. It closes l and all
@@ -124,8 +120,8 @@ func (s *Server) ServeConn(ctx context.Context, c net.Conn) {
 		s.logger.Warn("an ssh connection was turned away: there are too many", "from", c.RemoteAddr().String())
 		return
 	}
-	if err := s.serve(ctx, c); err != nil {
-		s.logger.Debug("an ssh connection ended", "from", c.RemoteAddr().String(), "err", err)
+	if err := s.serve(ctx, c); err != nil && !errors.Is(err, io.EOF) {
+		s.logger.Info("an ssh connection ended", "from", c.RemoteAddr().String(), "err", err)
 	}
 }
 
