@@ -94,6 +94,10 @@ func TestLeaseEndsWhileCutOff(t *testing.T) {
 
 			a.lose()
 			a.board.set(func(b *board) { b.away = true })
+			a.eventually("the work in progress of that moment is committed", func() bool {
+				_, err := a.inside(first, "git -C /workspaces/app rev-parse -q --verify refs/samnode/wip")
+				return err == nil
+			})
 			m.expire(id)
 			last := m.tip(first)
 			if c.far {

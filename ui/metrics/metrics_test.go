@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -272,10 +273,17 @@ func TestCount(t *testing.T) {
 		}
 		conn.Close()
 	})
+	// The server does not wait for a connection that was taken from it.
+	var taken sync.WaitGroup
 	inner.HandleFunc("GET /api/abort", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
 	outer := http.NewServeMux()
 	outer.Handle("/api/", inner)
-	web := httptest.NewServer(m.Count(outer))
+	counts := m.Count(outer)
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		taken.Add(1)
+		defer taken.Done()
+		counts.ServeHTTP(w, r)
+	}))
 	defer web.Close()
 
 	get := func(path string) { do(t, http.MethodGet, web.URL+path) }
@@ -291,6 +299,7 @@ func TestCount(t *testing.T) {
 	do(t, http.MethodDelete, web.URL+"/api/tasks")
 	stream(t, web.URL+"/api/stream")
 	web.Close() // waits for what is still answered
+	taken.Wait()
 
 	text, _ := scrape(t, m)
 	var got []string
