@@ -22,6 +22,7 @@ func (n *node) front() http.Handler {
 	mux.HandleFunc("GET /readyz", n.readyz)
 	mux.Handle("GET /metrics", n.onlyPeople(n.metrics))
 	mux.Handle(leavePath, fromHere(n.leaveRequest))
+	mux.Handle(sshPath, n.afterCatchUp(http.HandlerFunc(n.ssh)))
 	mux.Handle("/", n.afterCatchUp(n.pages))
 	return n.metrics.Count(mux)
 }

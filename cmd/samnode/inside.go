@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -9,6 +10,7 @@ import (
 	"github.com/samnode/samnode/workspace/agents"
 	"github.com/samnode/samnode/workspace/scriptagent"
 	"github.com/samnode/samnode/workspace/shim"
+	"github.com/samnode/samnode/workspace/sshd"
 )
 
 // shim is a container's init. People never call it.
@@ -32,6 +34,13 @@ func (c *cli) shim() *cobra.Command {
 		return shim.Main(cmd.Context(), cfg)
 	}
 	return cmd
+}
+
+// sftpServer serves a workspace's files, for ssh. People never call it.
+func (c *cli) sftpServer() *cobra.Command {
+	return &cobra.Command{Use: "sftp-server", Short: "Serve files over stdio", Hidden: true, Args: args(cobra.NoArgs), RunE: func(*cobra.Command, []string) error {
+		return sshd.ServeFiles(os.Stdin, os.Stdout)
+	}}
 }
 
 // agent runs a built-in agent over stdio, inside a workspace.

@@ -45,6 +45,7 @@ func (n *node) lead(ctx context.Context) error {
 	g.Go(func() error { return sched.run(ctx) })
 	g.Go(func() error { return n.watchPulls(ctx) })
 	g.Go(func() error { return n.keepBackups(ctx) })
+	g.Go(func() error { return n.keepHostKey(ctx) })
 	g.Go(func() error { return n.keepMachines(ctx, heart) })
 	if !n.c.Alone {
 		g.Go(func() error { return n.keepMembers(ctx) })

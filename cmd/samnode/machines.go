@@ -30,7 +30,7 @@ const (
 
 // isCoreSecret says that a secret is for core nodes alone.
 func isCoreSecret(name string) bool {
-	return slices.Contains([]string{secretHetzner, secretClientID, secretClientSecret, secretHeadscale}, name)
+	return slices.Contains([]string{secretHetzner, secretClientID, secretClientSecret, secretHeadscale, secretHostKey}, name)
 }
 
 // deadManAfter is how long a bought machine may be cut off from the mesh before

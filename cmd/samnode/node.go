@@ -51,6 +51,7 @@ type node struct {
 	current  currency
 	decided  decisions
 	traces   *traces
+	door     sheet[*sshDoor]
 	caught   chan struct{} // closed when this node applied what was committed before it started
 	pages    *ui.Server
 }
@@ -186,6 +187,9 @@ func (n *node) serve(ctx context.Context) error {
 		return err
 	}
 	if err := n.serveBinary(ctx, g); err != nil {
+		return err
+	}
+	if err := n.serveSSH(ctx, g); err != nil {
 		return err
 	}
 	if err := n.servePages(ctx, g, n.front(), func() { _ = n.pages.Close() }); err != nil { // it has nothing to fail

@@ -1,0 +1,238 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/samnode/samnode/chat"
+	"github.com/samnode/samnode/mesh"
+	"github.com/samnode/samnode/ui/api"
+	"github.com/samnode/samnode/workspace"
+	"github.com/samnode/samnode/workspace/shim"
+	"github.com/samnode/samnode/workspace/sshd"
+)
+
+// secretHostKey is the mesh's SSH host key: a workspace goes from node to node,
+// and a client that knows one knows all.
+const secretHostKey = "SSH_HOST_KEY"
+
+// sshDoor is the SSH server of a node, and how long it is open.
+type sshDoor struct {
+	*sshd.Server
+	open context.Context
+}
+
+// serveSSH lets people into workspaces: over the tailnet, and by way of the API.
+func (n *node) serveSSH(ctx context.Context, g *errgroup.Group) error {
+	door := &sshDoor{open: ctx, Server: sshd.New(sshd.Config{HostKey: n.hostKey, Enter: n.enter, Logger: n.c.Logger})}
+	n.door.set(door)
+	if n.id.Network != onTailnet {
+		return nil // on loopback there is the API
+	}
+	l, err := n.net.Listen(ctx, mesh.SSH)
+	if err != nil {
+		return fmt.Errorf("listening for ssh: %w", err)
+	}
+	g.Go(func() error { return door.Serve(ctx, l) })
+	return nil
+}
+
+// hostKey is the mesh's, once its leader has made one.
+func (n *node) hostKey(ctx context.Context) ([]byte, error) {
+	for {
+		index := n.room.Index()
+		key, err := n.openSecret("", secretHostKey)
+		if !errors.Is(err, chat.ErrNotFound) {
+			return []byte(key), err
+		}
+		if n.room.Wait(ctx, index+1) != nil {
+			return nil, fmt.Errorf("the mesh has no ssh host key yet; its leader makes one: %w", err)
+		}
+	}
+}
+
+// keepHostKey is the leader's: it makes the host key when there is none, which
+// is once, or after an owner removed it to have another.
+func (n *node) keepHostKey(ctx context.Context) error {
+	tick := time.NewTicker(10 * time.Second)
+	defer tick.Stop()
+	for {
+		if err := n.makeHostKey(ctx); err != nil && ctx.Err() == nil {
+			n.c.Logger.Warn("making the ssh host key", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-tick.C:
+		}
+	}
+}
+
+func (n *node) makeHostKey(ctx context.Context) error {
+	if _, err := n.openSecret("", secretHostKey); !errors.Is(err, chat.ErrNotFound) {
+		return err
+	}
+	key, err := sshd.NewHostKey()
+	if err != nil {
+		return err
+	}
+	return n.setSecret(ctx, chat.Author{Node: chat.Node(n.c.Node)}, "", secretHostKey, string(key))
+}
+
+// enter lets a caller into the workspace of the task that ssh's user names.
+func (n *node) enter(ctx context.Context, c net.Conn, name string) (*sshd.Space, error) {
+	ctx = mesh.ConnContext(ctx, c)
+	began, err := n.admitSSH(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	id := began.task.ID
+	in, err := n.inside(ctx, id)
+	if err != nil {
+		return nil, n.noWay(began.task, err)
+	}
+	return &sshd.Space{
+		Shim: shim.NewClient(func(ctx context.Context) (net.Conn, error) { return n.connect(ctx, id) }),
+		Dir:  in.Dir, Env: in.Env, Binary: in.Binary, Shells: shellsOf(began.who.Person),
+		Check: func(context.Context) error {
+			_, err := n.admitSSH(ctx, string(id)) // who calls is asked of the network anew
+			return err
+		},
+		Left: func(v sshd.Visit) { n.noteVisit(began, v) },
+	}, nil
+}
+
+// admission is somebody whom a task's workspace is open to.
+type admission struct {
+	who  mesh.Caller
+	task chat.Task
+}
+
+// admitSSH finds the task, if the caller of ctx may work on it. What they may
+// not even read is as if it did not exist.
+func (n *node) admitSSH(ctx context.Context, name string) (admission, error) {
+	who, ok := mesh.CallerOf(ctx)
+	if !ok {
+		return admission{}, mesh.ErrStranger
+	}
+	_, role, err := n.roleOf(ctx, who)
+	if err != nil && (!errors.Is(err, errNoRole) || len(who.Grants) == 0) {
+		return admission{}, err
+	}
+	t, err := api.FindTask(ctx, n.room, name)
+	if err != nil {
+		return admission{}, err
+	}
+	p, err := n.room.Project(string(t.Project))
+	if err != nil {
+		return admission{}, err
+	}
+	switch role = role.Stronger(who.RoleIn(p.Name)); role {
+	case mesh.Owner, mesh.Member:
+		return admission{who, t}, nil
+	case "":
+		return admission{}, chat.Outcome{Code: chat.CodeNotFound, Text: fmt.Sprintf("There is no task %.40q.", name)}.Err()
+	}
+	return admission{}, fmt.Errorf("%s is a viewer in %s, and viewers only read; an owner can change that: %w", who.Person, p.Name, errForbidden)
+}
+
+// shellsOf begins the ids of a person's shells. It is made for people to read,
+// and of the login, which is unique, for the rest.
+func shellsOf(p chat.Person) string {
+	name, _, _ := strings.Cut(strings.ToLower(string(p)), "@")
+	name = strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {
+			return r
+		}
+		return -1
+	}, name)
+	sum := sha256.Sum256([]byte(p))
+	return "ssh-" + name[:min(len(name), 20)] + "-" + hex.EncodeToString(sum[:3])
+}
+
+// noWay says why there is no workspace, and what to do.
+func (n *node) noWay(t chat.Task, err error) error {
+	if errors.Is(err, workspace.ErrNoWorkspace) {
+		return fmt.Errorf("no workspace of this task is alive; a message starts one: samnode task say %s TEXT", t.ID)
+	}
+	return err
+}
+
+// inside tells how to run programs in the task's workspace, wherever it is.
+func (n *node) inside(ctx context.Context, task chat.TaskID) (workspace.Inside, error) {
+	at, here, err := n.place(task)
+	switch {
+	case err != nil:
+		return workspace.Inside{}, err
+	case here:
+		return n.runner.Inside(ctx, task)
+	}
+	return n.spaces.Inside(ctx, at, task)
+}
+
+// connect reaches the shim of the task's workspace, wherever it is now.
+func (n *node) connect(ctx context.Context, task chat.TaskID) (net.Conn, error) {
+	at, here, err := n.place(task)
+	switch {
+	case err != nil:
+		return nil, err
+	case here:
+		return n.runner.Connect(ctx, task)
+	}
+	return n.spaces.Connect(ctx, at, task)
+}
+
+// noteVisit says on the task who was in its workspace, from where, and for how
+// long. A task whose lease has ended takes no notes any more: then the node's
+// own log has it.
+func (n *node) noteVisit(a admission, v sshd.Visit) {
+	if v.Shells+v.Commands+v.Files+v.Forwards == 0 {
+		return // it only knocked
+	}
+	text := visitText(a.who, v)
+	n.c.Logger.Info("an ssh visit ended", "task", a.task.ID, "what", text)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	t, err := n.room.Task(string(a.task.ID))
+	if err == nil && t.Lease != nil {
+		item := chat.Item{ID: chat.NewID(), Kind: chat.KindStatus, Level: "info", Text: text, Closed: true}
+		_, err = n.room.Do(ctx, chat.Author{Node: chat.Node(n.c.Node)}, "", chat.Op{Note: &chat.Note{Task: t.ID, Token: t.Lease.Token, Item: item}})
+	}
+	if err != nil {
+		n.c.Logger.Warn("noting an ssh visit", "task", a.task.ID, "err", err)
+	}
+}
+
+// visitText is a visit as a sentence.
+func visitText(who mesh.Caller, v sshd.Visit) string {
+	var did []string
+	for _, part := range []struct {
+		n         int
+		one, many string
+	}{
+		{v.Shells, "a shell", "shells"}, {v.Commands, "a command", "commands"},
+		{v.Files, "a session of sftp", "sessions of sftp"}, {v.Forwards, "a forwarded connection", "forwarded connections"},
+	} {
+		switch part.n {
+		case 0:
+		case 1:
+			did = append(did, part.one)
+		default:
+			did = append(did, fmt.Sprintf("%d %s", part.n, part.many))
+		}
+	}
+	from := who.Name
+	if from == "" {
+		from = "the node's own machine"
+	}
+	return fmt.Sprintf("%s was in the workspace by ssh from %s at %s, for %s: %s.",
+		who.Person, from, v.Began.UTC().Format("15:04 MST"), v.Ended.Sub(v.Began).Round(time.Second), strings.Join(did, ", "))
+}

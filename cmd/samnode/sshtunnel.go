@@ -1,0 +1,111 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/samnode/samnode/mesh"
+	"github.com/samnode/samnode/workspace/sshd"
+)
+
+const (
+	sshPath     = "GET /api/v1/ssh"
+	sshProtocol = "samnode-ssh" // of an upgrade; a page cannot ask for one
+)
+
+// sshInfo is what a client of SSH has to know of the mesh.
+type sshInfo struct {
+	Mesh    string    `json:"mesh"`     // alias of all nodes in known_hosts
+	HostKey string    `json:"host_key"` // as in known_hosts, after the names
+	Nodes   []sshNode `json:"nodes"`    // that answer ssh; none on loopback
+}
+
+type sshNode struct {
+	Name string `json:"name"`
+	Host string `json:"host"`
+}
+
+// ssh tells how to connect, or becomes a connection.
+func (n *node) ssh(w http.ResponseWriter, r *http.Request) {
+	if r.Header.Get("Upgrade") == sshProtocol {
+		n.sshTunnel(w, r)
+		return
+	}
+	var info sshInfo
+	_, _, err := n.who(r)
+	if err == nil || isNoRole(r, err) {
+		info, err = n.sshInfo(r)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if err != nil {
+		w.WriteHeader(http.StatusForbidden)
+		_ = json.NewEncoder(w).Encode(map[string]string{"error": err.Error()}) // whoever asked is gone
+		return
+	}
+	_ = json.NewEncoder(w).Encode(info) // whoever asked is gone
+}
+
+// isNoRole is true for somebody with a role in single projects only.
+func isNoRole(r *http.Request, err error) bool {
+	who, ok := mesh.CallerOf(r.Context())
+	return ok && err != nil && len(who.Grants) > 0
+}
+
+func (n *node) sshInfo(r *http.Request) (sshInfo, error) {
+	key, err := n.hostKey(r.Context())
+	if err != nil {
+		return sshInfo{}, err
+	}
+	public, err := sshd.PublicKey(key)
+	if err != nil {
+		return sshInfo{}, err
+	}
+	pool, _ := n.pool.Pool()
+	info := sshInfo{Mesh: "samnode-" + strings.ToLower(pool.Mesh.ID), HostKey: public, Nodes: []sshNode{}}
+	for _, m := range pool.Nodes {
+		u, err := url.Parse(m.URL)
+		if err == nil && m.Core && n.id.Network == onTailnet && u.Hostname() != "" {
+			info.Nodes = append(info.Nodes, sshNode{m.Name, u.Hostname()})
+		}
+	}
+	return info, nil
+}
+
+// sshTunnel makes a request's connection one of SSH, for who sent it.
+func (n *node) sshTunnel(w http.ResponseWriter, r *http.Request) {
+	door := n.door.get()
+	if _, ok := mesh.CallerOf(r.Context()); !ok || door == nil {
+		http.Error(w, mesh.ErrStranger.Error(), http.StatusForbidden)
+		return
+	}
+	raw, buffered, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		http.Error(w, "this connection cannot carry ssh: "+err.Error(), http.StatusHTTPVersionNotSupported)
+		return
+	}
+	defer raw.Close()
+	if _, err := fmt.Fprintf(raw, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n", sshProtocol); err != nil {
+		return
+	}
+	door.ServeConn(door.open, &tunnelled{raw, buffered.Reader, func() mesh.Caller {
+		who, _ := mesh.CallerOf(r.Context())
+		return who
+	}})
+}
+
+// tunnelled is a connection that a request became.
+type tunnelled struct {
+	net.Conn
+	r      *bufio.Reader // has what came with the request
+	caller func() mesh.Caller
+}
+
+func (t *tunnelled) Read(b []byte) (int, error) { return t.r.Read(b) }
+
+// Caller says who sent the request, now.
+func (t *tunnelled) Caller() mesh.Caller { return t.caller() }
