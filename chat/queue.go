@@ -12,6 +12,7 @@ type Waiting struct {
 	Project ProjectID
 	Author  Person
 	Home    Node // that has its volume; empty: none has
+	State   TaskState
 	Since   time.Time
 }
 
@@ -43,7 +44,7 @@ func (q *queue) find(since time.Time, id TaskID) (at int, found bool) {
 func (q *queue) note(t *Task) {
 	since, was := q.since[t.ID]
 	waits := t.Lease == nil && t.State.Waits()
-	w := Waiting{Task: t.ID, Project: t.Project, Author: t.Author.Person, Home: t.Home, Since: t.Since}
+	w := Waiting{Task: t.ID, Project: t.Project, Author: t.Author.Person, Home: t.Home, State: t.State, Since: t.Since}
 	if was {
 		at, _ := q.find(since, t.ID)
 		if waits && since.Equal(t.Since) {

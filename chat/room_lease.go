@@ -3,7 +3,6 @@ package chat
 import (
 	"cmp"
 	"context"
-	"maps"
 	"slices"
 	"time"
 )
@@ -39,16 +38,17 @@ func (r *Room) standLocked(t *Task) bool {
 	return !was || old != now
 }
 
-// Live returns the tasks that have a lease or wait for one, archived ones too,
-// by id.
-func (r *Room) Live() []Task {
+// Leased returns the tasks that have a lease, archived ones too, by id.
+func (r *Room) Leased() []Task {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	ids := slices.Sorted(maps.Keys(r.live)) // tasks are large: sorting them would take longer than copying
-	out := make([]Task, len(ids))
-	for i, id := range ids {
-		out[i] = cloneTask(*r.state.tasks.base[id])
+	var out []Task
+	for id, s := range r.live {
+		if s.token != 0 {
+			out = append(out, cloneTask(*r.state.tasks.base[id]))
+		}
 	}
+	slices.SortFunc(out, func(a, b Task) int { return cmp.Compare(a.ID, b.ID) })
 	return out
 }
 

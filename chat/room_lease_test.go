@@ -97,6 +97,20 @@ func TestLeasesOfANode(t *testing.T) {
 	}
 }
 
+// live are the tasks that have a lease or wait for one, by id.
+func live(k *chattest.Kit) []chat.Task {
+	var list []chat.Task
+	for _, archived := range []bool{false, true} {
+		for _, x := range k.Room.Tasks(chat.Filter{Archived: archived}) {
+			if x.Lease != nil || x.State.Waits() {
+				list = append(list, x)
+			}
+		}
+	}
+	slices.SortFunc(list, func(a, b chat.Task) int { return strings.Compare(string(a.ID), string(b.ID)) })
+	return list
+}
+
 func TestLive(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newKit(t)
@@ -111,7 +125,7 @@ func TestLive(t *testing.T) {
 			}
 			after = next
 			var got []chat.TaskState
-			for _, task := range k.Live() {
+			for _, task := range live(k) {
 				got = append(got, task.State)
 			}
 			if !slices.Equal(got, states) {
@@ -180,7 +194,7 @@ func TestWaiting(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			want := chat.Waiting{Task: task.ID, Project: "demo", Author: task.Author.Person, Home: task.Home, Since: task.Since}
+			want := chat.Waiting{Task: task.ID, Project: "demo", Author: task.Author.Person, Home: task.Home, State: task.State, Since: task.Since}
 			if w != want || i > 0 && !w.Since.After(got[i-1].Since) {
 				t.Errorf("Waiting()[%d] = %+v, want %+v, the longest wait first", i, w, want)
 			}
@@ -189,9 +203,9 @@ func TestWaiting(t *testing.T) {
 		if now := k.Room.Waiting(); !slices.Equal(now, got[1:]) {
 			t.Errorf("after a stop Waiting() = %+v, want %+v", now, got[1:])
 		}
-		live := k.Room.Live()
-		if !slices.IsSortedFunc(live, func(a, b chat.Task) int { return strings.Compare(string(a.ID), string(b.ID)) }) || len(live) != 3 {
-			t.Errorf("Live() = %d tasks, want three by id", len(live))
+		leased := k.Room.Leased()
+		if !slices.IsSortedFunc(leased, func(a, b chat.Task) int { return strings.Compare(string(a.ID), string(b.ID)) }) || len(leased) != 1 || leased[0].Lease == nil {
+			t.Errorf("Leased() = %+v, want the one that has a lease", leased)
 		}
 	})
 }
@@ -224,9 +238,9 @@ func TestWaitingFollowsEveryChange(t *testing.T) {
 			}
 		}
 		var want []chat.Waiting
-		for _, x := range k.Room.Live() {
+		for _, x := range live(k) {
 			if x.Lease == nil && x.State.Waits() {
-				want = append(want, chat.Waiting{Task: x.ID, Project: x.Project, Author: x.Author.Person, Home: x.Home, Since: x.Since})
+				want = append(want, chat.Waiting{Task: x.ID, Project: x.Project, Author: x.Author.Person, Home: x.Home, State: x.State, Since: x.Since})
 			}
 		}
 		slices.SortStableFunc(want, func(a, b chat.Waiting) int { return a.Since.Compare(b.Since) })

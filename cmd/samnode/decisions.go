@@ -24,7 +24,7 @@ const decisionsFor = time.Second
 // now: with fresh, or of a task that has just come.
 func (n *node) decision(task chat.TaskID, fresh bool) (provision.Decision, bool) {
 	t, err := n.room.Task(string(task))
-	if err != nil || len(queued([]chat.Task{t})) == 0 {
+	if err != nil || t.Lease != nil || !t.State.Waits() {
 		return provision.Decision{}, false
 	}
 	c := &n.decided
@@ -41,32 +41,9 @@ func (n *node) decision(task chat.TaskID, fresh bool) (provision.Decision, bool)
 func (c *decisions) make(n *node) {
 	pool, _ := n.pool.Pool()
 	c.made = time.Now()
-	all := provision.Decide(pool, waitingNow(n.room), n.quiet(pool), n.room.Now()).Decisions
+	all := provision.Decide(pool, waiting(n.room, n.room.Waiting()), n.quiet(pool), n.room.Now()).Decisions
 	c.of = make(map[chat.TaskID]provision.Decision, len(all))
 	for _, d := range all {
 		c.of[chat.TaskID(d.Task)] = d
 	}
-}
-
-// waitingNow is waiting without a copy of every task.
-func waitingNow(room *chat.Room) []provision.Waiting {
-	all := room.Waiting()
-	out := make([]provision.Waiting, len(all))
-	needs := map[chat.ProjectID]provision.Need{}
-	for i, w := range all {
-		need, known := needs[w.Project]
-		if !known {
-			p, _ := room.Project(string(w.Project)) // of one that is gone: nothing
-			need = needOf(p)
-			needs[w.Project] = need
-		}
-		out[i] = provision.Waiting{Task: string(w.Task), Last: string(w.Home), Owner: string(w.Author), Need: need}
-	}
-	return out
-}
-
-// needOf is what a project's tasks ask of a machine.
-func needOf(p chat.Project) provision.Need {
-	m := p.Machine
-	return provision.Need{CPUs: m.CPUs, Mem: m.Memory, Disk: m.Disk, Labels: m.Labels, Location: m.Location}
 }

@@ -1,13 +1,9 @@
 package main
 
 import (
-	"slices"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/google/go-cmp/cmp"
 
 	"github.com/samnode/samnode/chat"
 	"github.com/samnode/samnode/chat/chattest"
@@ -62,20 +58,6 @@ func TestWhyATaskWaits(t *testing.T) {
 			t.Errorf("a task that was stopped waits: %s", why)
 		}
 	})
-}
-
-// TestWaitingNowIsWaiting: the short way to what waits is the long one.
-func TestWaitingNowIsWaiting(t *testing.T) {
-	_, kit, ids := manyWait(t, 5)
-	kit.Must(t, chattest.Ana, chat.Op{Stop: &chat.Stop{Task: ids[2]}})
-	byTask := func(list []provision.Waiting) []provision.Waiting {
-		slices.SortFunc(list, func(a, b provision.Waiting) int { return strings.Compare(a.Task, b.Task) })
-		return list
-	}
-	want, got := byTask(waiting(kit.Room, kit.Room.Live())), byTask(waitingNow(kit.Room))
-	if diff := cmp.Diff(want, got); diff != "" || len(got) != 4 {
-		t.Errorf("waitingNow() (-waiting +waitingNow):\n%s", diff)
-	}
 }
 
 // BenchmarkWhyATaskWaits is what a POST of a task pays for being told why it

@@ -129,7 +129,7 @@ func (n *node) newKeeper(c credentials, heart *provision.Heart) (*keeper.Keeper,
 	return keeper.New(keeper.Config{
 		State: n.pool, Provider: &forgetful{Client: cloud, n: n, server: server}, Keys: bootKeys{n, server},
 		Propose: n.proposeAsLeader, UserData: n.userData,
-		Waiting: func() []provision.Waiting { return waiting(n.room, n.room.Live()) },
+		Waiting: func() []provision.Waiting { return waiting(n.room, n.room.Waiting()) },
 		Silent:  heart.Silent, Heard: heart.HeardAgo,
 		NewID: func() string { return ulid.Make().String() }, Logger: n.c.Logger.With("part", "machines"),
 	})

@@ -85,7 +85,7 @@ func (s *scheduler) decide(ctx context.Context) error {
 	if err := s.room.Wait(ctx, newestGrant(pool)); err != nil {
 		return fmt.Errorf("waiting for the chat: %w", err)
 	}
-	tasks := s.room.Live()
+	tasks := s.room.Leased()
 	if moved, err := s.reconcile(ctx, pool, tasks); moved || err != nil {
 		return err // what moved wakes run, which decides on the new state
 	}
@@ -93,17 +93,21 @@ func (s *scheduler) decide(ctx context.Context) error {
 	if expired := provision.Expired(pool, silent); len(expired) > 0 {
 		return s.expire(ctx, expired)
 	}
-	queue := waiting(s.room, tasks)
+	queue := s.room.Waiting()
 	blocked := false
-	for i, d := range provision.Decide(pool, queue, silent, time.Now().UTC()).Decisions {
+	for i, d := range provision.Decide(pool, waiting(s.room, queue), silent, time.Now().UTC()).Decisions {
+		w := queue[i]
 		if d.Node == "" {
 			blocked = blocked || d.Machine == "" && !d.Buy
+			if w.State == chat.Queued && d.Machine == "" && !d.Buy {
+				continue // it only waits, as thousands may
+			}
 			if err := s.follow(ctx, pool, d); err != nil {
 				return err
 			}
 			continue
 		}
-		if err := s.place(ctx, d, queue[i].Owner); err != nil {
+		if err := s.place(ctx, d, string(w.Author)); err != nil {
 			return fmt.Errorf("placing %s: %w", d.Task, err)
 		}
 	}
@@ -232,33 +236,26 @@ func (s *scheduler) releaseIdle(ctx context.Context, tasks []chat.Task, blocked 
 
 func (s *scheduler) author() chat.Author { return chat.Author{Node: s.node} }
 
-// queued returns the tasks that wait for a slot, oldest wait first.
-func queued(tasks []chat.Task) []chat.Task {
-	var q []chat.Task
-	for _, t := range tasks {
-		if t.Lease == nil && t.State.Waits() {
-			q = append(q, t)
-		}
-	}
-	slices.SortFunc(q, func(a, b chat.Task) int { return a.Since.Compare(b.Since) })
-	return q
-}
-
-// waiting is queued for the pool. A task is its author's: nobody else's shares
-// a bought machine with it; what its machine must have its project says.
-func waiting(room *chat.Room, tasks []chat.Task) []provision.Waiting {
-	var out []provision.Waiting
+// waiting is what waits, for the pool. A task is its author's: nobody else's
+// shares a bought machine with it; what its machine must have its project says.
+func waiting(room *chat.Room, queue []chat.Waiting) []provision.Waiting {
+	out := make([]provision.Waiting, len(queue))
 	needs := map[chat.ProjectID]provision.Need{}
-	for _, t := range queued(tasks) {
-		need, known := needs[t.Project]
+	for i, w := range queue {
+		need, known := needs[w.Project]
 		if !known {
-			p, _ := room.Project(string(t.Project)) // of one that is gone: nothing
-			need = provision.Need{CPUs: p.Machine.CPUs, Mem: p.Machine.Memory, Disk: p.Machine.Disk, Labels: p.Machine.Labels, Location: p.Machine.Location}
-			needs[t.Project] = need
+			p, _ := room.Project(string(w.Project)) // of one that is gone: nothing
+			need = needOf(p.Machine)
+			needs[w.Project] = need
 		}
-		out = append(out, provision.Waiting{Task: string(t.ID), Last: string(t.Home), Owner: string(t.Author.Person), Need: need})
+		out[i] = provision.Waiting{Task: string(w.Task), Last: string(w.Home), Owner: string(w.Author), Need: need}
 	}
 	return out
+}
+
+// needOf is what a project's tasks ask of a machine.
+func needOf(m chat.Needs) provision.Need {
+	return provision.Need{CPUs: m.CPUs, Mem: m.Memory, Disk: m.Disk, Labels: m.Labels, Location: m.Location}
 }
 
 // expire ends the leases of silent nodes. The slot comes first, because the
