@@ -24,25 +24,35 @@ import (
 // and a client that knows one knows all.
 const secretHostKey = "SSH_HOST_KEY"
 
-// sshDoor is the SSH server of a node, and how long it is open.
+// sshDoor is the SSH server of a node, how long it is open, and who came in.
 type sshDoor struct {
 	*sshd.Server
-	open context.Context
+	open  context.Context
+	stays *stays
 }
 
 // serveSSH lets people into workspaces: over the tailnet, and by way of the API.
 func (n *node) serveSSH(ctx context.Context, g *errgroup.Group) error {
-	door := &sshDoor{open: ctx, Server: sshd.New(sshd.Config{HostKey: n.hostKey, Enter: n.enter, Logger: n.c.Logger})}
+	door := &sshDoor{open: ctx, stays: newStays(n.noteStay), Server: sshd.New(sshd.Config{HostKey: n.hostKey, Enter: n.enter, Logger: n.c.Logger})}
 	n.door.set(door)
-	if n.id.Network != onTailnet {
-		return nil // on loopback there is the API
+	if n.id.Network != onTailnet { // there the API is the only way
+		g.Go(func() error { <-ctx.Done(); door.stays.close(); return nil })
+		return nil
 	}
 	l, err := n.net.Listen(ctx, mesh.SSH)
 	if err != nil {
 		return fmt.Errorf("listening for ssh: %w", err)
 	}
-	g.Go(func() error { return door.Serve(ctx, l) })
+	g.Go(func() error { defer door.stays.close(); return door.Serve(ctx, l) })
 	return nil
+}
+
+// deviceOf says for people where a caller is.
+func deviceOf(c mesh.Caller) string {
+	if c.Name == "" {
+		return "the node's own machine"
+	}
+	return c.Name
 }
 
 // hostKey is the mesh's, once its leader has made one.
@@ -99,6 +109,8 @@ func (n *node) enter(ctx context.Context, c net.Conn, name string) (*sshd.Space,
 	if err != nil {
 		return nil, n.noWay(began.task, err)
 	}
+	g := guest{id, began.who.Person, deviceOf(began.who)}
+	n.door.get().stays.enter(g)
 	return &sshd.Space{
 		Shim: shim.NewClient(func(ctx context.Context) (net.Conn, error) { return n.connect(ctx, id) }),
 		Dir:  in.Dir, Env: in.Env, Binary: in.Binary, Shells: shellsOf(began.who.Person),
@@ -106,7 +118,7 @@ func (n *node) enter(ctx context.Context, c net.Conn, name string) (*sshd.Space,
 			_, err := n.admitSSH(ctx, string(id)) // who calls is asked of the network anew
 			return err
 		},
-		Left: func(v sshd.Visit) { n.noteVisit(began, v) },
+		Left: func(v sshd.Visit) { n.door.get().stays.leave(g, v) },
 	}, nil
 }
 
@@ -190,49 +202,18 @@ func (n *node) connect(ctx context.Context, task chat.TaskID) (net.Conn, error) 
 	return n.spaces.Connect(ctx, at, task)
 }
 
-// noteVisit says on the task who was in its workspace, from where, and for how
-// long. A task whose lease has ended takes no notes any more: then the node's
-// own log has it.
-func (n *node) noteVisit(a admission, v sshd.Visit) {
-	if v.Shells+v.Commands+v.Files+v.Forwards == 0 {
-		return // it only knocked
-	}
-	text := visitText(a.who, v)
-	n.c.Logger.Info("an ssh visit ended", "task", a.task.ID, "what", text)
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+// noteStay says something on a task of who is in its workspace. A task whose
+// lease has ended takes no notes any more: then this node's own log has it.
+func (n *node) noteStay(task chat.TaskID, text string) {
+	n.c.Logger.Info("ssh", "task", task, "what", text)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	t, err := n.room.Task(string(a.task.ID))
+	t, err := n.room.Task(string(task))
 	if err == nil && t.Lease != nil {
 		item := chat.Item{ID: chat.NewID(), Kind: chat.KindStatus, Level: "info", Text: text, Closed: true}
 		_, err = n.room.Do(ctx, chat.Author{Node: chat.Node(n.c.Node)}, "", chat.Op{Note: &chat.Note{Task: t.ID, Token: t.Lease.Token, Item: item}})
 	}
 	if err != nil {
-		n.c.Logger.Warn("noting an ssh visit", "task", a.task.ID, "err", err)
+		n.c.Logger.Warn("noting who is in a workspace", "task", task, "err", err)
 	}
-}
-
-// visitText is a visit as a sentence.
-func visitText(who mesh.Caller, v sshd.Visit) string {
-	var did []string
-	for _, part := range []struct {
-		n         int
-		one, many string
-	}{
-		{v.Shells, "a shell", "shells"}, {v.Commands, "a command", "commands"},
-		{v.Files, "a session of sftp", "sessions of sftp"}, {v.Forwards, "a forwarded connection", "forwarded connections"},
-	} {
-		switch part.n {
-		case 0:
-		case 1:
-			did = append(did, part.one)
-		default:
-			did = append(did, fmt.Sprintf("%d %s", part.n, part.many))
-		}
-	}
-	from := who.Name
-	if from == "" {
-		from = "the node's own machine"
-	}
-	return fmt.Sprintf("%s was in the workspace by ssh from %s at %s, for %s: %s.",
-		who.Person, from, v.Began.UTC().Format("15:04 MST"), v.Ended.Sub(v.Began).Round(time.Second), strings.Join(did, ", "))
 }

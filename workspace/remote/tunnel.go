@@ -89,6 +89,10 @@ func oneWay(to, from net.Conn) {
 	}
 }
 
+// tunnelPing is how often a tunnel asks whether the other node is there. What
+// waits for it is a person, and a shell that is found again once it is free.
+const tunnelPing = 5 * time.Second
+
 // tunnel is a stream over a WebSocket: binary messages are bytes, a text
 // message is the end of one way.
 type tunnel struct {
@@ -226,7 +230,7 @@ func (p place) String() string { return string(p) }
 // only while somebody waits for a message: who does not read now, for the data
 // goes nowhere at the moment, is not told from here.
 func (t *tunnel) keepAlive() {
-	tick := time.NewTicker(ping)
+	tick := time.NewTicker(tunnelPing)
 	defer tick.Stop()
 	for {
 		select {
@@ -238,7 +242,7 @@ func (t *tunnel) keepAlive() {
 		if waits == 0 {
 			continue
 		}
-		wait, cancel := context.WithTimeout(t.ctx, ping)
+		wait, cancel := context.WithTimeout(t.ctx, 2*tunnelPing)
 		err := t.conn.Ping(wait)
 		cancel()
 		if err != nil && t.waits.Load() == waits { // nothing came, not even data

@@ -40,6 +40,7 @@ func (s *Server) serve(ctx context.Context, raw net.Conn) error {
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { raw.Close() })()
 	c := &conn{s: s, ctx: ctx, began: time.Now(), listening: map[string]closer{}}
+	defer c.leave()
 	config := &ssh.ServerConfig{
 		NoClientAuth: true, ServerVersion: "SSH-2.0-samnode",
 		NoClientAuthCallback: func(meta ssh.ConnMetadata) (*ssh.Permissions, error) { return nil, c.enter(raw, meta.User()) },
@@ -116,12 +117,17 @@ func (c *conn) serve(cancel context.CancelFunc, channels <-chan ssh.NewChannel, 
 	}
 	c.mu.Unlock()
 	wg.Wait()
-	if c.space.Left != nil {
-		c.space.Left(Visit{
-			Began: c.began, Ended: time.Now(), Shells: int(c.shells.Load()), Commands: int(c.commands.Load()),
-			Files: int(c.files.Load()), Forwards: int(c.forwards.Load()),
-		})
+}
+
+// leave tells of the visit, if there was one.
+func (c *conn) leave() {
+	if c.space == nil || c.space.Left == nil {
+		return
 	}
+	c.space.Left(Visit{
+		Began: c.began, Ended: time.Now(), Shells: int(c.shells.Load()), Commands: int(c.commands.Load()),
+		Files: int(c.files.Load()), Forwards: int(c.forwards.Load()),
+	})
 }
 
 // check asks whether the caller may still be here.

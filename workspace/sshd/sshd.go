@@ -58,7 +58,8 @@ type Space struct {
 	// Check says whether the caller may still be there. It is asked for each
 	// shell, command and forwarded connection; nil: yes.
 	Check func(context.Context) error
-	// Left is told of the visit when it is over; nil: nobody wants to know.
+	// Left is told of the visit when it is over, once for each Space that was
+	// given; nil: nobody wants to know.
 	Left func(Visit)
 }
 
