@@ -11,7 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/samnode/samnode/chat"
 	"github.com/samnode/samnode/mesh/meshtest"
+	"github.com/samnode/samnode/mesh/tailnet"
 )
 
 // sshBy is the ssh of a person, whose device is on the tailnet, to a node.
@@ -74,6 +76,11 @@ func TestTailnetSSH(t *testing.T) {
 	sshCommands(t, c, at(door))
 	sshFiles(t, c, at(door))
 	sshForwards(t, c, at(door))
+	inner := newSSHClient(t, door)
+	inner.more = []string{"-o", "BatchMode=yes", "-o", "ProxyCommand=ssh " + strings.Join(append([]string{"-F", c.config}, c.more...), " ") + " -W %h:%p " + at(door)}
+	if out, errs, code := inner.run("", "ssh", at(other), "cat hello.txt"); out != "hello\n" || code != 0 {
+		t.Errorf("a jump to another node = %q, %q, %d", out, errs, code)
+	}
 	for d, want := range map[*meshtest.Device]string{eve: "has no role in this mesh", vic: "viewers only read"} {
 		out, errs, code := sshBy(t, d, other).run("", "ssh", at(other), "echo in")
 		if out != "" || code != 255 || !strings.Contains(errs, want) {
@@ -161,5 +168,47 @@ func sshForwards(t *testing.T, c *sshClient, to string) {
 	}
 	if _, err := os.Stat(socket); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestTailnetSSHRoles: a role in one project opens the workspaces of that one
+// alone.
+func TestTailnetSSHRoles(t *testing.T) {
+	needProcesses(t)
+	t.Parallel()
+	control := meshtest.ControlWith(t, meshtest.ControlConfig{NodePrefix: "samnode"})
+	m := &testMesh{t: t, state: t.TempDir()}
+	t.Cleanup(m.tearDown)
+	n := m.place("sshroles")
+	m.setUpNode(n, []string{"init", "--control", control.URL, "--state", n.state, "--name", "sshroles", "--auth-key", "tskey-auth-test", "--setup-only"})
+	m.up(n)
+	ben := meshtest.Person(t, control, "ben-laptop")
+	must[chat.Project](n, "project", "add", "app", "--repo", "/nowhere.git")
+	must[chat.Project](n, "project", "add", "other", "--repo", "/elsewhere.git")
+	draft := func(project string) string {
+		var v taskView
+		if err := newClient(n.url).call(t.Context(), http.MethodPost, "tasks", map[string]any{"project": project, "text": "hello", "draft": true}, &v); err != nil {
+			t.Fatal(err)
+		}
+		return string(v.ID)
+	}
+	app, other := draft("app"), draft("other")
+	c := sshBy(t, ben, n)
+	says := func(task string) string {
+		_, errs, code := c.run("", "ssh", task+"@sshroles", "true")
+		if code != 255 {
+			t.Errorf("ssh to a task without a workspace = %d: %s", code, errs)
+		}
+		return errs
+	}
+	if got := says(app); !strings.Contains(got, "no role in this mesh") {
+		t.Errorf("without a grant: %s", got)
+	}
+	control.Grant(tailnet.DefaultCapability, `{"role":"viewer","projects":["app"]}`)
+	m.await("the grant to arrive", func() bool { return strings.Contains(says(app), "viewers only read") })
+	control.Grant(tailnet.DefaultCapability, `{"role":"member","projects":["app"]}`)
+	m.await("the better grant to arrive", func() bool { return strings.Contains(says(app), "no workspace of this task is alive") })
+	if got := says(other); !strings.Contains(got, "There is no task") {
+		t.Errorf("in another project: %s", got)
 	}
 }

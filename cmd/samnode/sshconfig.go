@@ -46,6 +46,12 @@ func ownPath() string {
 	return "samnode"
 }
 
+// proxyWord is one word of a ProxyCommand: ssh fills in what begins with %, and
+// the shell reads the rest.
+func proxyWord(s string) string {
+	return "'" + strings.NewReplacer("%", "%%", "'", `'\''`).Replace(s) + "'"
+}
+
 // names are all by which a client may know a node.
 func (i sshInfo) names() []string {
 	names := []string{i.Mesh}
@@ -69,13 +75,14 @@ func (i sshInfo) config(api, program string) string {
 	hosts := i.names()[1:]
 	if len(i.Nodes) == 0 {
 		hosts = []string{"samnode"}
-		fmt.Fprintf(&b, "Host samnode\n  ProxyCommand %q --api %q ssh --stdio\n", program, api)
+		fmt.Fprintf(&b, "Host samnode\n  ProxyCommand %s --api %s ssh --stdio\n", proxyWord(program), proxyWord(api))
 	}
 	for _, n := range i.Nodes {
 		fmt.Fprintf(&b, "Host %s\n  HostName %s\n", n.Name, n.Host)
 	}
 	fmt.Fprintf(&b, "Host %s\n  HostKeyAlias %s\n  KnownHostsCommand /bin/echo %s %s\n", strings.Join(hosts, " "), i.Mesh, i.Mesh, i.HostKey)
 	b.WriteString("  StrictHostKeyChecking yes\n  UserKnownHostsFile /dev/null\n  GlobalKnownHostsFile /dev/null\n" +
-		"  PreferredAuthentications none\n  ForwardAgent no\n  ServerAliveInterval 15\n")
+		"  PreferredAuthentications none\n  ForwardAgent no\n  ServerAliveInterval 15\n" +
+		"  Ciphers ^aes128-gcm@openssh.com,aes256-gcm@openssh.com\n") // twice as quick here as ssh's own choice
 	return b.String()
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -33,7 +34,7 @@ type sshDoor struct {
 
 // serveSSH lets people into workspaces: over the tailnet, and by way of the API.
 func (n *node) serveSSH(ctx context.Context, g *errgroup.Group) error {
-	door := &sshDoor{open: ctx, stays: newStays(n.noteStay), Server: sshd.New(sshd.Config{HostKey: n.hostKey, Enter: n.enter, Logger: n.c.Logger})}
+	door := &sshDoor{open: ctx, stays: newStays(n.noteStay), Server: sshd.New(sshd.Config{HostKey: n.hostKey, Enter: n.enter, Node: n.isHost, Logger: n.c.Logger})}
 	n.door.set(door)
 	if n.id.Network != onTailnet { // there the API is the only way
 		g.Go(func() error { <-ctx.Done(); door.stays.close(); return nil })
@@ -45,6 +46,17 @@ func (n *node) serveSSH(ctx context.Context, g *errgroup.Group) error {
 	}
 	g.Go(func() error { defer door.stays.close(); return door.Serve(ctx, l) })
 	return nil
+}
+
+// isHost says whether ssh reaches a node of this mesh by that name.
+func (n *node) isHost(host string) bool {
+	if n.id.Network != onTailnet {
+		return false // they are called localhost, as the workspace is
+	}
+	pool, _ := n.pool.Pool()
+	return slices.ContainsFunc(sshNodes(pool), func(s sshNode) bool {
+		return strings.EqualFold(host, s.Name) || strings.EqualFold(host, s.Host)
+	})
 }
 
 // deviceOf says for people where a caller is.

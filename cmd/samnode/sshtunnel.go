@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/samnode/samnode/mesh"
+	"github.com/samnode/samnode/provision"
 	"github.com/samnode/samnode/workspace/sshd"
 )
 
@@ -67,13 +68,22 @@ func (n *node) sshInfo(r *http.Request) (sshInfo, error) {
 	}
 	pool, _ := n.pool.Pool()
 	info := sshInfo{Mesh: "samnode-" + strings.ToLower(pool.Mesh.ID), HostKey: public, Nodes: []sshNode{}}
-	for _, m := range pool.Nodes {
-		u, err := url.Parse(m.URL)
-		if err == nil && m.Core && n.id.Network == onTailnet && u.Hostname() != "" {
-			info.Nodes = append(info.Nodes, sshNode{m.Name, u.Hostname()})
-		}
+	if n.id.Network == onTailnet {
+		info.Nodes = sshNodes(pool)
 	}
 	return info, nil
+}
+
+// sshNodes are the core nodes by their hosts: workers know nobody's role.
+func sshNodes(pool provision.Pool) []sshNode {
+	var list []sshNode
+	for _, m := range pool.Nodes {
+		u, err := url.Parse(m.URL)
+		if err == nil && m.Core && u.Hostname() != "" {
+			list = append(list, sshNode{m.Name, u.Hostname()})
+		}
+	}
+	return list
 }
 
 // sshTunnel makes a request's connection one of SSH, for who sent it.

@@ -21,6 +21,7 @@ const (
 // conn is a connection whose caller has entered a workspace.
 type conn struct {
 	s     *Server
+	raw   net.Conn
 	ssh   *ssh.ServerConn
 	space *Space
 	ctx   context.Context // ends with the connection
@@ -39,7 +40,7 @@ func (s *Server) serve(ctx context.Context, raw net.Conn) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { raw.Close() })()
-	c := &conn{s: s, ctx: ctx, began: time.Now(), listening: map[string]closer{}}
+	c := &conn{s: s, raw: raw, ctx: ctx, began: time.Now(), listening: map[string]closer{}}
 	defer c.leave()
 	config := &ssh.ServerConfig{
 		NoClientAuth: true, ServerVersion: "SSH-2.0-samnode",

@@ -27,6 +27,10 @@ func (c *conn) dialPort(nc ssh.NewChannel) {
 		c.refuse(nc, ssh.ConnectionFailed, errors.New("that is no address"))
 		return
 	}
+	if to.Port == sshPort && c.s.c.Node != nil && c.s.c.Node(to.Host) {
+		c.jump(nc)
+		return
+	}
 	c.dial(nc, shim.Address{Host: to.Host, Port: int(to.Port)})
 }
 

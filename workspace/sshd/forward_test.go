@@ -137,11 +137,21 @@ func TestForwardRefused(t *testing.T) {
 	}
 }
 
-// A jump ends at a port of the workspace, where here the same server is.
+// A jump ends at a port of the workspace, where here the same server is, or at
+// another node of the mesh.
 func TestProxyJump(t *testing.T) {
 	t.Parallel()
 	h := open(t)
 	if out, errs, code := h.run("", "inner", "echo through; exit 5"); out != "through\n" || code != 5 {
 		t.Errorf("ssh by way of the workspace = %q, %q, %d", out, errs, code)
+	}
+	for host, want := range map[string]int{"b.mesh.test": 6, "c.mesh.test": 255} {
+		out, errs, code := h.run("", "-o", "HostName="+host, "-o", "Port=22", "inner", "echo through; exit 6")
+		if code != want || want == 6 && out != "through\n" || want == 255 && !strings.Contains(errs, "outside the workspace") {
+			t.Errorf("ssh by way of the workspace to %s = %q, %q, %d", host, out, errs, code)
+		}
+	}
+	if _, errs, code := h.run("", "-o", "HostName=b.mesh.test", "-o", "Port=22", "-l", "nobody", "inner", "true"); code != 255 || !strings.Contains(errs, "there is no task") {
+		t.Errorf("a jump to no task = %d: %s", code, errs)
 	}
 }

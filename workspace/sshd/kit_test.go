@@ -45,6 +45,7 @@ type house struct {
 	dir    string // of the workspace
 	port   string
 	config string
+	public string // host key
 	shim   *shim.Client
 	proc   *exec.Cmd // the shim
 	out    atomic.Pointer[error]
@@ -105,7 +106,8 @@ func (h *house) killShim() {
 
 func (h *house) serve(key []byte) {
 	h.t.Helper()
-	s := New(Config{HostKey: func(context.Context) ([]byte, error) { return key, nil }, Enter: h.enter})
+	s := New(Config{HostKey: func(context.Context) ([]byte, error) { return key, nil }, Enter: h.enter,
+		Node: func(host string) bool { return host == "b.mesh.test" }})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		h.t.Fatal(err)
@@ -154,6 +156,7 @@ func (h *house) configure(key []byte) {
 	if err != nil {
 		h.t.Fatal(err)
 	}
+	h.public = public
 	dir := h.t.TempDir()
 	h.config = filepath.Join(dir, "config")
 	write(h.t, filepath.Join(dir, "known"), "node "+public+"\n")

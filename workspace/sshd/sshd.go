@@ -41,6 +41,9 @@ type Config struct {
 	// error is shown to the caller, so it says what to do. The context ends
 	// with the connection.
 	Enter func(ctx context.Context, c net.Conn, name string) (*Space, error)
+	// Node says whether a host is a node of the mesh, so that a client can jump
+	// from one workspace to another; nil: none is.
+	Node func(host string) bool
 	// KeepAlive is how often a client is asked for a sign of life; after three
 	// without an answer it is gone. 0: 15 s.
 	KeepAlive time.Duration
