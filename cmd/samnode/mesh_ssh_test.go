@@ -14,6 +14,7 @@ import (
 	"github.com/samnode/samnode/chat"
 	"github.com/samnode/samnode/mesh/meshtest"
 	"github.com/samnode/samnode/mesh/tailnet"
+	"github.com/samnode/samnode/ui/api"
 )
 
 // sshBy is the ssh of a person, whose device is on the tailnet, to a node.
@@ -210,5 +211,28 @@ func TestTailnetSSHRoles(t *testing.T) {
 	m.await("the better grant to arrive", func() bool { return strings.Contains(says(app), "no workspace of this task is alive") })
 	if got := says(other); !strings.Contains(got, "There is no task") {
 		t.Errorf("in another project: %s", got)
+	}
+}
+
+// TestWorkerSSH: the workspace is on a worker, and the person at one. Each asks
+// a core node.
+func TestWorkerSSH(t *testing.T) {
+	needDocker(t)
+	t.Parallel()
+	m := foundMesh(t)
+	a := m.nodes[0]
+	w := m.join(a, "w", false)
+	m.awaitNode(a, "w", "there", func(x api.Node) bool { return x.Online && x.Slots > 0 })
+	must[map[string]string](a, "node", "drain", "a")
+	v := spaceTask(t, a)
+	if string(v.Lease.Node) != "w" {
+		t.Fatalf("the task runs on %s", v.Lease.Node)
+	}
+	for _, at := range []*testNode{a, w} {
+		if out, errs, code := at.cli("ssh", string(v.ID), "cat hello.txt; exit 5"); out != "hello\n" || code != 5 {
+			t.Errorf("samnode ssh at %s = %q, %q, %d", filepath.Base(at.state), out, errs, code)
+		}
+		c := newSSHClient(t, at)
+		sshFiles(t, c, string(v.ID)+"@samnode")
 	}
 }
