@@ -1,6 +1,8 @@
 package sshd
 
 import (
+	"errors"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -104,8 +106,18 @@ func TestRefused(t *testing.T) {
 	if _, errs, code := h.run("", "nobody@node", "true"); code != 255 || !strings.Contains(errs, `samnode: there is no task "nobody"`) {
 		t.Errorf("a task that is not there = %d: %s", code, errs)
 	}
-	if _, errs, code := h.run("", "-l", "a\x1b[2Jb", "node", "true"); code != 255 || strings.Contains(errs, "\x1b") {
-		t.Errorf("a name with control characters = %d: %q", code, errs)
+	for _, name := range []string{"a\x1b[2Jb", "a\nb", "", strings.Repeat("x", 5000), "\xff\x00"} { // what OpenSSH's own client does not send
+		conn, err := net.Dial("tcp", "127.0.0.1:"+h.port)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := Connect(t.Context(), conn, h.public, name)
+		if !errors.Is(err, ErrNotIn) || !strings.HasPrefix(err.Error(), "there is no task ") || strings.ContainsAny(err.Error(), "\x1b\x00\n") || len(err.Error()) > 200 {
+			t.Errorf("the name %.20q = %v", name, err)
+		}
+		if c != nil {
+			t.Error("a client that was refused is in")
+		}
 	}
 	h.throwOut()
 	if _, errs, code := h.run("", "node", "true"); code != 255 || !strings.Contains(errs, "samnode: you are a viewer") {
