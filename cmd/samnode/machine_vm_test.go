@@ -259,10 +259,15 @@ func TestMachineWithHetznersDataSource(t *testing.T) {
 	})
 	must[map[string]string](n, "pool", "buy")
 	var machine string
-	n.awaitPool("ready", 20*time.Minute, func(p api.PoolInfo) bool {
-		return slices.ContainsFunc(p.Machines, func(m api.PoolMachine) bool { machine = m.Name; return m.Bought && m.State == "ready" })
+	n.awaitPool("joined", 20*time.Minute, func(api.PoolInfo) bool {
+		return slices.ContainsFunc(must[[]api.Node](n, "node", "list"), func(x api.Node) bool { machine = x.Name; return !x.Core && x.Online })
 	})
-	t.Logf("from the order to ready: %s; on the machine's clock:", time.Since(e.began).Round(time.Second))
+	joined := time.Since(e.began)
+	// It is ready once it also has the image of workspaces.
+	n.awaitPool("ready", 20*time.Minute, func(p api.PoolInfo) bool {
+		return slices.ContainsFunc(p.Machines, func(m api.PoolMachine) bool { return m.Name == machine && m.Bought && m.State == "ready" })
+	})
+	t.Logf("from the order to joined: %s, to ready: %s; on the machine's clock:", joined.Round(time.Second), time.Since(e.began).Round(time.Second))
 	// cloud-init ends a little later than the machine is ready.
 	if !n.soon(5*time.Minute, func() bool { out, _ := e.shell("cloud-init status"); return !strings.Contains(out, "running") }) {
 		t.Error("cloud-init does not end")
@@ -305,6 +310,9 @@ func (e *emulated) closed() {
 	if after := e.requests(""); after != before {
 		e.t.Errorf("the metadata service was asked %d more times: %q", after-before, e.asked)
 	}
+	// Only that route keeps it away: without it the service answers.
+	e.prints(fmt.Sprint(e.server.ID), "ip route del blackhole 169.254.169.254 && curl -sS -m 20 http://169.254.169.254/hetzner/v1/metadata/instance-id; systemctl restart samnode-metadata.service")
+	e.prints("blackhole 169.254.169.254", "ip route show 169.254.169.254")
 }
 
 // forgot checks that the keys of the user-data are nowhere on the machine.
