@@ -152,8 +152,10 @@ func sshForwards(t *testing.T, c *sshClient, to string) {
 		_ = cmd.Process.Kill() // it does not end by itself
 		_ = cmd.Wait()
 	})
-	web := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true,
-		Dial: func(string, string) (net.Conn, error) { return net.Dial("unix", socket) }}} //nolint:staticcheck // a test's
+	web := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
+		DisableKeepAlives: true,
+		Dial:              func(string, string) (net.Conn, error) { return net.Dial("unix", socket) },
+	}} //nolint:staticcheck // a test's
 	m := &testMesh{t: t}
 	m.await("the port of the workspace", func() bool {
 		resp, err := web.Get("http://workspace/hello.txt")

@@ -71,15 +71,18 @@ func (c *cli) dialSSH(ctx context.Context) (net.Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w at %s (is `samnode dev` running?): %w", errUnreachable, c.api, err)
 	}
-	defer context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })()
+	late := context.AfterFunc(ctx, func() { conn.Close() })
 	r := bufio.NewReader(conn)
-	resp, err := upgrade(conn, r, u)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("%w at %s: %w", errUnreachable, c.api, err), conn.Close())
+	err = upgrade(conn, r, u)
+	if !late() && err == nil {
+		err = context.Cause(ctx)
 	}
-	if resp.StatusCode != http.StatusSwitchingProtocols {
-		defer conn.Close()
-		return nil, refusal(resp)
+	if _, said := errors.AsType[*apiError](err); err != nil && !said {
+		err = fmt.Errorf("%w at %s: %w", errUnreachable, c.api, err)
+	}
+	if err != nil {
+		conn.Close()
+		return nil, err
 	}
 	return &upgraded{conn, r}, nil
 }
@@ -99,13 +102,21 @@ func dialHTTP(ctx context.Context, u *url.URL) (net.Conn, error) {
 }
 
 // upgrade asks for SSH on a connection of HTTP.
-func upgrade(conn net.Conn, r *bufio.Reader, u *url.URL) (*http.Response, error) {
+func upgrade(conn net.Conn, r *bufio.Reader, u *url.URL) error {
 	_, path, _ := strings.Cut(sshPath, " ")
 	_, err := fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n", path, u.Host, sshProtocol)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return http.ReadResponse(r, nil)
+	resp, err := http.ReadResponse(r, nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusSwitchingProtocols {
+		return refusal(resp)
+	}
+	return nil
 }
 
 // upgraded is a connection that was one of HTTP.

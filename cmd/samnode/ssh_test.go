@@ -239,11 +239,24 @@ func sshOwnCommand(t *testing.T, n *testNode, task string) {
 	}
 }
 
-// A node that is asked for ssh by something that is none says no.
-func TestSSHTunnelRefused(t *testing.T) {
+// The host key is there as soon as the mesh is, no task ever gets it, and an
+// owner can have another. What asks for another protocol gets no connection.
+func TestSSHHostKey(t *testing.T) {
 	needProcesses(t)
 	t.Parallel()
 	n := newNode(t)
+	key := must[sshInfo](n, "ssh-config").HostKey
+	n.stop()
+	n.start()
+	if again := must[sshInfo](n, "ssh-config").HostKey; again != key {
+		t.Errorf("after a restart the key is %s, was %s", again, key)
+	}
+	if !isCoreSecret(secretHostKey) {
+		t.Error("tasks get the host key")
+	}
+	must[map[string]string](n, "secret", "rm", secretHostKey)
+	m := &testMesh{t: t}
+	m.await("another key", func() bool { return must[sshInfo](n, "ssh-config").HostKey != key })
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, n.url+"/api/v1/ssh", nil)
 	if err != nil {
 		t.Fatal(err)

@@ -52,7 +52,7 @@ func TestSSHOnTerminal(t *testing.T) {
 // newDesk is a shim on this machine, outside any workspace.
 func newDesk(t *testing.T, n *testNode) *shim.Client {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "dk") // a socket's path is short
+	dir, err := os.MkdirTemp("", "dk") //nolint:usetesting // a socket's path is short
 	if err != nil {
 		t.Fatal(err)
 	}

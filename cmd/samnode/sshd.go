@@ -111,6 +111,12 @@ func (n *node) makeHostKey(ctx context.Context) error {
 
 // enter lets a caller into the workspace of the task that ssh's user names.
 func (n *node) enter(ctx context.Context, c net.Conn, name string) (*sshd.Space, error) {
+	select { // as pages do: what this node knew when it stopped may be old
+	case <-n.caught:
+	case <-time.After(time.Until(n.started.Add(catchUpFor))):
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 	ctx = mesh.ConnContext(ctx, c)
 	began, err := n.admitSSH(ctx, name)
 	if err != nil {
@@ -162,10 +168,10 @@ func (n *node) admitSSH(ctx context.Context, name string) (admission, error) {
 	switch role = role.Stronger(who.RoleIn(p.Name)); role {
 	case mesh.Owner, mesh.Member:
 		return admission{who, t}, nil
-	case "":
-		return admission{}, chat.Outcome{Code: chat.CodeNotFound, Text: fmt.Sprintf("There is no task %.40q.", name)}.Err()
+	case mesh.Viewer:
+		return admission{}, fmt.Errorf("%s is a viewer in %s, and viewers only read; an owner can change that: %w", who.Person, p.Name, errForbidden)
 	}
-	return admission{}, fmt.Errorf("%s is a viewer in %s, and viewers only read; an owner can change that: %w", who.Person, p.Name, errForbidden)
+	return admission{}, chat.Outcome{Code: chat.CodeNotFound, Text: fmt.Sprintf("There is no task %.40q.", name)}.Err()
 }
 
 // shellsOf begins the ids of a person's shells. It is made for people to read,

@@ -123,8 +123,10 @@ func leftText(g guest, v sshd.Visit) string {
 		n         int
 		one, many string
 	}{
-		{v.Shells, "1 shell", "shells"}, {v.Commands, "1 command", "commands"},
-		{v.Files, "1 session of sftp", "sessions of sftp"}, {v.Forwards, "1 forwarded connection", "forwarded connections"},
+		{v.Shells, "1 shell", "shells"},
+		{v.Commands, "1 command", "commands"},
+		{v.Files, "1 session of sftp", "sessions of sftp"},
+		{v.Forwards, "1 forwarded connection", "forwarded connections"},
 	} {
 		switch part.n {
 		case 0:

@@ -62,8 +62,10 @@ func TestShellForms(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		out, done := &lockedBuffer{}, make(chan error, 1)
 		go func() {
-			_, err := r.Exec(ctx, ExecSpec{HangUp: true, Stdout: out, Stdin: neverEnding{},
-				Command: "mkfifo f; nohup sh -c 'echo $$ >f; exec sleep 600' >/dev/null 2>&1 & cat f; sleep 600 & echo $!; echo $$; wait"})
+			_, err := r.Exec(ctx, ExecSpec{
+				HangUp: true, Stdout: out, Stdin: neverEnding{},
+				Command: "mkfifo f; nohup sh -c 'echo $$ >f; exec sleep 600' >/dev/null 2>&1 & cat f; sleep 600 & echo $!; echo $$; wait",
+			})
 			done <- err
 		}()
 		var pids []int

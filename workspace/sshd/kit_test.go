@@ -61,7 +61,7 @@ func open(t testing.TB) *house {
 	if _, err := exec.LookPath("ssh"); err != nil {
 		t.Skip("needs the OpenSSH client")
 	}
-	dir, err := os.MkdirTemp("", "sd") // a socket's path is short
+	dir, err := os.MkdirTemp("", "sd") //nolint:usetesting // a socket's path is short
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,8 +106,10 @@ func (h *house) killShim() {
 
 func (h *house) serve(key []byte) {
 	h.t.Helper()
-	s := New(Config{HostKey: func(context.Context) ([]byte, error) { return key, nil }, Enter: h.enter,
-		Node: func(host string) bool { return host == "b.mesh.test" }})
+	s := New(Config{
+		HostKey: func(context.Context) ([]byte, error) { return key, nil }, Enter: h.enter,
+		Node: func(host string) bool { return host == "b.mesh.test" },
+	})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		h.t.Fatal(err)
