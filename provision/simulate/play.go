@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -73,7 +74,7 @@ func (p *play) do(c provision.Command) {
 		return
 	}
 	p.index++
-	c.Version, c.ID = provision.Version, fmt.Sprint(p.index)
+	c.Version, c.ID = provision.Version, strconv.FormatUint(p.index, 10)
 	data, err := json.Marshal(c)
 	if err == nil {
 		err = p.state.Apply(p.index, p.now, data)

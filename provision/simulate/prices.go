@@ -14,9 +14,15 @@ func ListPrices(locations []string) []provision.Offer {
 			gib  int64
 			hour provision.Money
 		}{
-			{"cax11", 2, 4, 10_400}, {"cax21", 4, 8, 17_600}, {"ccx13", 2, 8, 69_700},
-			{"cpx12", 1, 2, 19_200}, {"cpx22", 2, 4, 32_000}, {"cpx32", 4, 8, 57_700},
-			{"cx23", 2, 4, 9_600}, {"cx33", 4, 8, 14_400}, {"cx43", 8, 16, 26_400},
+			{"cax11", 2, 4, 10_400},
+			{"cax21", 4, 8, 17_600},
+			{"ccx13", 2, 8, 69_700},
+			{"cpx12", 1, 2, 19_200},
+			{"cpx22", 2, 4, 32_000},
+			{"cpx32", 4, 8, 57_700},
+			{"cx23", 2, 4, 9_600},
+			{"cx33", 4, 8, 14_400},
+			{"cx43", 8, 16, 26_400},
 		} {
 			offers = append(offers, provision.Offer{Type: t.name, Location: l, CPUs: t.cpus, Mem: t.gib << 30, Hour: t.hour, Orderable: true})
 		}
