@@ -38,7 +38,7 @@ func (c *Client) Exec(ctx context.Context, s ExecSpec) (exit int, err error) {
 	defer window.close()
 	go window.copy(w, s.Stdin)
 	go window.signals(w, s.Signals)
-	code, err := output(bufio.NewReader(conn), s, window)
+	code, err := output(bufio.NewReaderSize(conn, 64<<10), s, window)
 	if err := cause(ctx, errors.Join(err, ctx.Err())); err != nil {
 		return -1, fmt.Errorf("running in the workspace: %w", err)
 	}
@@ -47,14 +47,16 @@ func (c *Client) Exec(ctx context.Context, s ExecSpec) (exit int, err error) {
 
 // output copies what the command says until its exit.
 func output(r io.Reader, s ExecSpec, window *window) (int, error) {
+	var buf []byte
 	for {
-		kind, b, err := readFrame(r, maxFrame)
+		kind, b, err := readFrameInto(r, maxFrame, buf)
 		if err != nil {
 			if errors.Is(err, io.EOF) {
 				err = io.ErrUnexpectedEOF
 			}
 			return -1, err
 		}
+		buf = b
 		switch kind {
 		case kindOut:
 			err = writeTo(s.Stdout, b)

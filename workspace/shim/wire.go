@@ -149,7 +149,10 @@ func (f *frameWriter) writeJSON(kind byte, v any) error {
 }
 
 // readFrame reads one frame of at most limit bytes into fresh memory.
-func readFrame(r io.Reader, limit int) (byte, []byte, error) {
+func readFrame(r io.Reader, limit int) (byte, []byte, error) { return readFrameInto(r, limit, nil) }
+
+// readFrameInto is readFrame into buf, where that has the room.
+func readFrameInto(r io.Reader, limit int, buf []byte) (byte, []byte, error) {
 	var head [5]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
 		return 0, nil, err
@@ -158,7 +161,10 @@ func readFrame(r io.Reader, limit int) (byte, []byte, error) {
 	if int64(n) > int64(limit) {
 		return 0, nil, fmt.Errorf("%w: a frame of %d bytes", ErrInvalid, n)
 	}
-	b := make([]byte, n)
+	if buf == nil || cap(buf) < int(n) {
+		buf = make([]byte, n)
+	}
+	b := buf[:n]
 	if _, err := io.ReadFull(r, b); err != nil {
 		return 0, nil, fmt.Errorf("reading a frame: %w", err)
 	}
