@@ -38,6 +38,7 @@ type Purchase struct {
 // function of the pool, the tasks and the time.
 func Decide(p Pool, waiting []Waiting, silent []string, now time.Time) Plan {
 	b := newBoard(p, silent)
+	b.keepWithin(p, now)
 	m := newMarket(p, now)
 	plan := Plan{Decisions: make([]Decision, len(waiting))}
 	var wait []int

@@ -167,6 +167,26 @@ func TestTenTasksAtOnce(t *testing.T) {
 		": Next in line: "+full, ": 1 ahead of you: "+full, ": 2 ahead of you: "+full, ": 3 ahead of you: "+full)
 }
 
+// TestR31NoTaskBeginsInADearHour: when the day's limit does not allow a
+// machine's next hour, no task begins near the end of this one.
+func TestR31NoTaskBeginsInADearHour(t *testing.T) {
+	s := newShop(t, func(p *Policy) { p.PerDay = 20_000 })
+	s.up("OP1")
+	began := s.now
+	for _, c := range []struct {
+		after time.Duration
+		want  string
+	}{
+		{10 * time.Minute, "samnode-op1/1: "},
+		{45 * time.Minute, ": No machine takes tasks now. samnode-op1: its next hour, from 13:00 UTC, would cost more than a day may. Of 0.02 € a day 0.0144 € are spent"},
+	} {
+		s.now = began.Add(c.after)
+		reasons(t, s.decide("t1"), c.want)
+	}
+	s.must(Command{Set: &Set{Policy: DefaultPolicy()}})
+	reasons(t, s.decide("t1"), "samnode-op1/1: ")
+}
+
 // TestDecideCaps says which cap is reached, and until when.
 func TestDecideCaps(t *testing.T) {
 	for name, c := range map[string]struct {

@@ -116,6 +116,20 @@ func newBoard(p Pool, silent []string) *board {
 	return b
 }
 
+// taskRoom is how much of a paid hour must be left for a task to begin in it on a
+// machine whose next hour the day's limit does not allow: most tasks take less.
+const taskRoom = 30 * time.Minute
+
+// keepWithin keeps tasks from machines that they would carry into an hour which
+// the day's limit does not allow. One that runs is never cut short.
+func (b *board) keepWithin(p Pool, now time.Time) {
+	for i, m := range b.machines {
+		if b.list[i].Refused == "" && m.IsBought() && m.Bought.PaidUntil(now).Sub(now) < taskRoom && p.dear(m, now) {
+			b.list[i].Refused = fmt.Sprintf("its next hour, from %s, would cost more than a day may", clock(m.Bought.PaidUntil(now)))
+		}
+	}
+}
+
 // unfit says why a machine takes no task at all, or nothing.
 func unfit(m Machine, r *Report, silent bool) string {
 	switch {

@@ -133,11 +133,13 @@ func (w *warmth) warmUntil(m Machine) time.Time {
 	return m.Idle.Add(w.policy.Warm)
 }
 
-// dear tells whether an idle machine's next hour would cost more than may be
-// spent in a day.
-func (w *warmth) dear(m Machine) bool {
-	next := m.Bought.PaidUntil(w.now)
-	return !next.IsZero() && w.p.Spent(next.UTC().Format(date), w.now)+m.Bought.Hour > w.policy.PerDay
+// dear tells whether a machine's next hour would cost more than may be spent in
+// a day.
+func (w *warmth) dear(m Machine) bool { return w.p.dear(m, w.now) }
+
+func (p Pool) dear(m Machine, now time.Time) bool {
+	next := m.Bought.PaidUntil(now)
+	return !next.IsZero() && p.Spent(next.UTC().Format(date), now)+m.Bought.Hour > p.Policy().PerDay
 }
 
 // leave is the first time from then on, and from now, at which an idle machine
