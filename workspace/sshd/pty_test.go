@@ -225,3 +225,37 @@ func TestFiles(t *testing.T) {
 		t.Errorf("sftp without the right = %d: %s", code, errs)
 	}
 }
+
+// rsync runs at both ends, so it has to be in the workspace too.
+func TestRsync(t *testing.T) {
+	t.Parallel()
+	rsync, err := exec.LookPath("rsync")
+	if err != nil {
+		t.Skip("needs rsync")
+	}
+	h := open(t)
+	mine := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(mine, "tree"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(mine, "tree", "a.txt"), strings.Repeat("0123456789abcdef", 1<<16))
+	if err := os.Symlink("a.txt", filepath.Join(mine, "tree", "link")); err != nil {
+		t.Fatal(err)
+	}
+	sync := func(from, to string) string {
+		t.Helper()
+		out, err := exec.CommandContext(t.Context(), rsync, "-az", "--delete", "--itemize-changes", "-e", "ssh -F "+h.config, "--rsync-path", rsync, from, to).CombinedOutput()
+		if err != nil {
+			t.Fatalf("rsync %s %s: %v %s", from, to, err, out)
+		}
+		return string(out)
+	}
+	sync(filepath.Join(mine, "tree"), "node:")
+	write(t, filepath.Join(h.dir, "tree", "b.txt"), "b")
+	if out := sync("node:tree/", filepath.Join(mine, "tree")); !strings.Contains(out, "b.txt") || strings.Contains(out, "a.txt") {
+		t.Errorf("rsync back took %q, want b.txt alone", out)
+	}
+	if to, err := os.Readlink(filepath.Join(h.dir, "tree", "link")); to != "a.txt" || err != nil {
+		t.Errorf("the link leads to %q, %v", to, err)
+	}
+}
