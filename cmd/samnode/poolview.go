@@ -133,8 +133,8 @@ func settingsOf(p provision.Policy) api.PoolSettings {
 	return out
 }
 
-// SetPool implements api.Pool.
-func (v meshView) SetPool(ctx context.Context, _ chat.Author, set api.PoolSettings) error {
+// policyOf is what settings say.
+func policyOf(set api.PoolSettings) provision.Policy {
 	p := provision.Policy{
 		Stopped: set.Stopped, Machines: set.Machines, PerDay: money(set.PerDay), Locations: set.Locations, Image: set.Image,
 		Warm: time.Duration(set.WarmMinutes) * time.Minute, WholeHours: set.WholeHours, Free: set.Free, Prewarm: set.Prewarm,
@@ -143,7 +143,12 @@ func (v meshView) SetPool(ctx context.Context, _ chat.Author, set api.PoolSettin
 	for _, s := range set.Sizes {
 		p.Sizes = append(p.Sizes, provision.Size(s))
 	}
-	return v.n.poolDo(ctx, provision.Command{Set: &provision.Set{Policy: p}})
+	return p
+}
+
+// SetPool implements api.Pool.
+func (v meshView) SetPool(ctx context.Context, _ chat.Author, set api.PoolSettings) error {
+	return v.n.poolDo(ctx, provision.Command{Set: &provision.Set{Policy: policyOf(set)}})
 }
 
 // Buy implements api.Pool.

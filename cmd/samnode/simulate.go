@@ -243,19 +243,6 @@ func (s *simulated) write(w io.Writer) {
 	_ = simulate.Write(w, s.Results, s.Days) // c.print says when w cannot be written to
 }
 
-// policyOf is what settings say.
-func policyOf(set api.PoolSettings) provision.Policy {
-	p := provision.Policy{
-		Stopped: set.Stopped, Machines: set.Machines, PerDay: money(set.PerDay), Locations: set.Locations, Image: set.Image,
-		Warm: time.Duration(set.WarmMinutes) * time.Minute, WholeHours: set.WholeHours, Free: set.Free, Prewarm: set.Prewarm,
-		BootFor: time.Duration(set.BootMinutes) * time.Minute, Life: time.Duration(set.LifeHours) * time.Hour, Shared: set.Shared,
-	}
-	for _, s := range set.Sizes {
-		p.Sizes = append(p.Sizes, provision.Size(s))
-	}
-	return p
-}
-
 func loadKeys() string {
 	var keys []string
 	for _, l := range simulate.Loads() {
