@@ -134,7 +134,7 @@ type Config struct {
 	SnapshotCheck time.Duration // how often to look, with a random part of the same length on top; 0: 30 s
 	Trailing      uint64        // entries kept in the log after a snapshot, for nodes that are behind; 0: 10240
 
-	MaxAppendEntries int // most entries in one write or one message; 0: 512, at most 1024
+	MaxAppendEntries int // most entries in one write or one message, which bounds the memory of a node that catches up; 0: 128, at most 1024
 
 	SegmentSize int       // bytes of a log file; 0: 16 MiB
 	Files       types.VFS // what the log's files are on, for tests of disks that fail; nil: the system's
@@ -167,7 +167,7 @@ func (c *Config) setDefaults() {
 	setDefault(&c.SnapshotEvery, 8192)
 	setDefault(&c.SnapshotCheck, 30*time.Second)
 	setDefault(&c.Trailing, 10240)
-	setDefault(&c.MaxAppendEntries, 512)
+	setDefault(&c.MaxAppendEntries, 128)
 	setDefault(&c.SegmentSize, 16<<20)
 	setDefault(&c.Files, types.VFS(fs.New()))
 }
