@@ -97,15 +97,15 @@ func (m *fakeMesh) Drain(_ context.Context, by chat.Author, node string, on bool
 	return nil
 }
 
-func (m *fakeMesh) Remove(_ context.Context, by chat.Author, node string) error {
+func (m *fakeMesh) Remove(_ context.Context, by chat.Author, node string) (string, error) {
 	if node == "core-1" {
-		return fmt.Errorf("%w: core-1 is the last core node that answers", chat.ErrRefused)
+		return "", fmt.Errorf("%w: core-1 is the last core node that answers", chat.ErrRefused)
 	}
 	m.note(by, "remove %s", node)
 	m.set(func(a *around) {
 		a.Nodes = slices.DeleteFunc(slices.Clone(a.Nodes), func(n api.Node) bool { return n.Name == node })
 	})
-	return nil
+	return "", nil
 }
 
 func (m *fakeMesh) Invitations(context.Context) ([]api.Invitation, error) {

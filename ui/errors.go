@@ -47,6 +47,14 @@ type problem struct {
 	Text   string
 }
 
+// status is that of a page with the problem on it; nil: there is none.
+func (p *problem) status() int {
+	if p == nil {
+		return http.StatusOK
+	}
+	return p.Status
+}
+
 func explain(err error) problem {
 	var large *http.MaxBytesError
 	if errors.As(err, &large) {

@@ -46,11 +46,7 @@ func (s *Server) showNodes(w http.ResponseWriter, r *http.Request, alert *proble
 	if fill != nil {
 		fill(&v)
 	}
-	status := http.StatusOK
-	if alert != nil {
-		status = alert.Status
-	}
-	render(w, r, status, nodesPage(f, v))
+	render(w, r, alert.status(), nodesPage(f, v))
 	return nil
 }
 
@@ -101,9 +97,12 @@ func (s *Server) nodeDrain(w http.ResponseWriter, r *http.Request) error {
 	return s.showNodes(w, r, &p, nil)
 }
 
-// removal is the page that says what removing a node means.
+// removal is the page that says what removing a node, or deleting a machine,
+// means.
 type removal struct {
+	Verb    string
 	Name    string
+	Back    string // to where it is left alone
 	Effects []string
 	Tasks   []link
 }
@@ -124,15 +123,11 @@ func (s *Server) showRemoval(w http.ResponseWriter, r *http.Request, alert *prob
 	}
 	f := s.nodesFrame(r, "Remove "+name)
 	f.Alert = alert
-	v := removal{Name: name, Effects: effects(a.Nodes[i], a)}
+	v := removal{Verb: "Remove", Name: name, Back: "/nodes", Effects: effects(a.Nodes[i], a)}
 	for _, l := range a.Nodes[i].Leases {
 		v.Tasks = append(v.Tasks, link{Name: s.titleOf(l.Task), URL: "/t/" + string(l.Task)})
 	}
-	status := http.StatusOK
-	if alert != nil {
-		status = alert.Status
-	}
-	render(w, r, status, removalPage(f, v))
+	render(w, r, alert.status(), removalPage(f, v))
 	return nil
 }
 
@@ -140,7 +135,7 @@ func (s *Server) nodeRemove(w http.ResponseWriter, r *http.Request) error {
 	if s.NodeKeeper == nil {
 		return errNoPart
 	}
-	err := s.NodeKeeper.Remove(r.Context(), callerOf(r).author(), r.PathValue("node"))
+	_, err := s.NodeKeeper.Remove(r.Context(), callerOf(r).author(), r.PathValue("node"))
 	s.lookout.forget()
 	if err == nil || errors.Is(err, chat.ErrNotFound) { // the same form a second time
 		return s.did(w, r, "/nodes")

@@ -157,13 +157,6 @@ func (s *Server) poolSet(w http.ResponseWriter, r *http.Request) error {
 	})
 }
 
-// disposal is the page that says what deleting a machine means.
-type disposal struct {
-	Name    string
-	Effects []string
-	Tasks   []link
-}
-
 func (s *Server) machineDeleteForm(w http.ResponseWriter, r *http.Request) error {
 	return s.showDisposal(w, r, nil)
 }
@@ -184,15 +177,11 @@ func (s *Server) showDisposal(w http.ResponseWriter, r *http.Request, alert *pro
 	m := p.Machines[i]
 	f := s.poolFrame(r, "Delete "+line(name, 63))
 	f.Alert = alert
-	v := disposal{Name: line(name, 63), Effects: disposalEffects(m, p)}
+	v := removal{Verb: "Delete", Name: line(name, 63), Back: "/pool", Effects: disposalEffects(m, p)}
 	for _, l := range m.Tasks {
 		v.Tasks = append(v.Tasks, *s.taskLink(string(l.Task)))
 	}
-	status := http.StatusOK
-	if alert != nil {
-		status = alert.Status
-	}
-	render(w, r, status, disposalPage(f, v))
+	render(w, r, alert.status(), removalPage(f, v))
 	return nil
 }
 

@@ -214,11 +214,7 @@ func (s *Server) showProjectForm(w http.ResponseWriter, r *http.Request, p chat.
 	if fill != nil {
 		fill(&v)
 	}
-	status := http.StatusOK
-	if alert != nil {
-		status = alert.Status
-	}
-	render(w, r, status, projectFormPage(f, v))
+	render(w, r, alert.status(), projectFormPage(f, v))
 	return nil
 }
 

@@ -49,11 +49,7 @@ func (s *Server) showSettings(w http.ResponseWriter, r *http.Request, alert *pro
 	if fill != nil {
 		fill(&v)
 	}
-	status := http.StatusOK
-	if alert != nil {
-		status = alert.Status
-	}
-	render(w, r, status, settingsPage(f, v))
+	render(w, r, alert.status(), settingsPage(f, v))
 	return nil
 }
 

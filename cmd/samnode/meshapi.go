@@ -205,13 +205,7 @@ func (v meshView) Drain(ctx context.Context, _ chat.Author, node string, on bool
 }
 
 // Remove implements api.NodeKeeper.
-func (v meshView) Remove(ctx context.Context, _ chat.Author, node string) error {
-	_, err := v.n.remove(ctx, node)
-	return err
-}
-
-// RemoveTraced implements api.TracingKeeper.
-func (v meshView) RemoveTraced(ctx context.Context, _ chat.Author, node string) (trace string, err error) {
+func (v meshView) Remove(ctx context.Context, _ chat.Author, node string) (trace string, err error) {
 	return v.n.remove(ctx, node)
 }
 

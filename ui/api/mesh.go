@@ -32,16 +32,9 @@ type NodeKeeper interface {
 	// Label says what a node has that projects may ask for.
 	Label(ctx context.Context, by chat.Author, node string, labels []string) error
 	// Remove takes a node out of the mesh for good. A refusal wraps
-	// chat.ErrRefused and says what to do first.
-	Remove(ctx context.Context, by chat.Author, node string) error
-}
-
-// TracingKeeper is a NodeKeeper that knows what is left of a removed node
-// outside of the mesh.
-type TracingKeeper interface {
-	// RemoveTraced is Remove, with a sentence of what is left and what to do about
-	// it; empty: nothing is.
-	RemoveTraced(ctx context.Context, by chat.Author, node string) (trace string, err error)
+	// chat.ErrRefused and says what to do first. Trace is a sentence of what is
+	// left of it outside of the mesh, and what to do about it; empty: nothing is.
+	Remove(ctx context.Context, by chat.Author, node string) (trace string, err error)
 }
 
 // Removed is the answer to the removal of a node.

@@ -86,16 +86,12 @@ func (m *threeNodes) Drain(_ context.Context, by chat.Author, node string, on bo
 	return err
 }
 
-func (m *threeNodes) Remove(_ context.Context, by chat.Author, node string) error {
+func (m *threeNodes) Remove(_ context.Context, by chat.Author, node string) (string, error) {
 	if node == "core-1" {
-		return fmt.Errorf("%w: core-1 is the last core node that answers", chat.ErrRefused)
+		return "", fmt.Errorf("%w: core-1 is the last core node that answers", chat.ErrRefused)
 	}
 	m.note(by, "remove %s", node)
-	return nil
-}
-
-func (m *threeNodes) RemoveTraced(ctx context.Context, by chat.Author, node string) (string, error) {
-	return node + "'s device stays", m.Remove(ctx, by, node)
+	return node + "'s device stays", nil
 }
 
 func (m *threeNodes) Invitations(context.Context) ([]Invitation, error) {

@@ -106,17 +106,12 @@ func (s *server) removeNode(w http.ResponseWriter, r *request) error {
 	if s.c.NodeKeeper == nil {
 		return errNotHere
 	}
-	out := Removed{Removed: r.PathValue("node")}
-	var err error
-	if k, ok := s.c.NodeKeeper.(TracingKeeper); ok {
-		out.Trace, err = k.RemoveTraced(r.Context(), r.by, out.Removed)
-	} else {
-		err = s.c.NodeKeeper.Remove(r.Context(), r.by, out.Removed)
-	}
+	name := r.PathValue("node")
+	trace, err := s.c.NodeKeeper.Remove(r.Context(), r.by, name)
 	if err != nil {
 		return fmt.Errorf("removing node: %w", err)
 	}
-	return answer(w, http.StatusOK, out)
+	return answer(w, http.StatusOK, Removed{Removed: name, Trace: trace})
 }
 
 func (s *server) invitations(w http.ResponseWriter, r *request) error {
