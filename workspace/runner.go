@@ -60,9 +60,7 @@ const (
 
 // prune keeps the machine from filling up with dev container images.
 func (r *Runner) prune(ctx context.Context) error {
-	tick := time.NewTicker(pruneEvery)
-	defer tick.Stop()
-	for {
+	return every(ctx, pruneEvery, func() {
 		removed, err := r.c.Engine.Prune(ctx, pruneUnused)
 		if len(removed) > 0 {
 			r.c.Logger.Info("removed images that no task used", "images", removed)
@@ -70,12 +68,7 @@ func (r *Runner) prune(ctx context.Context) error {
 		if err != nil && ctx.Err() == nil {
 			r.c.Logger.Warn("removing images that no task used", "err", err)
 		}
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-tick.C:
-		}
-	}
+	})
 }
 
 // supervise starts a run for each lease and tells runs what changed.

@@ -56,12 +56,19 @@ func (r *Runner) watchLeftovers(ctx context.Context, found chan<- []*run) error 
 
 // forgetArchived removes what is left of tasks that were archived long ago.
 func (r *Runner) forgetArchived(ctx context.Context) error {
-	tick := time.NewTicker(time.Hour)
-	defer tick.Stop()
-	for {
+	return every(ctx, time.Hour, func() {
 		if err := r.forgetOld(ctx, time.Now().Add(-keepArchived)); err != nil && ctx.Err() == nil {
 			r.c.Logger.Warn("removing the volumes of archived tasks", "err", err)
 		}
+	})
+}
+
+// every does something now and again until ctx ends.
+func every(ctx context.Context, pause time.Duration, do func()) error {
+	tick := time.NewTicker(pause)
+	defer tick.Stop()
+	for {
+		do()
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)

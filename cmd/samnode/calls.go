@@ -157,19 +157,24 @@ func (n *node) isCaught() bool {
 // poolDo proposes a command of the pool and returns its refusal, if that is
 // what became of it.
 func (n *node) poolDo(ctx context.Context, c provision.Command, more ...consensus.Part) error {
+	return poolError(n.poolDoBy(ctx, n.propose, c, more...))
+}
+
+// poolDoBy is poolDo by a way into the log, with the pool's own refusals.
+func (n *node) poolDoBy(ctx context.Context, propose func(context.Context, ...consensus.Part) (uint64, error), c provision.Command, more ...consensus.Part) error {
 	c.ID = ulid.Make().String()
 	part, err := poolPart(c)
 	if err != nil {
 		return err
 	}
-	if _, err := n.propose(ctx, append([]consensus.Part{part}, more...)...); err != nil {
+	if _, err := propose(ctx, append([]consensus.Part{part}, more...)...); err != nil {
 		return err
 	}
 	out, known := n.pool.Outcome(c.ID)
 	if !known {
 		return fmt.Errorf("command %s has no outcome", c.ID)
 	}
-	return poolError(out.Err())
+	return out.Err()
 }
 
 // poolError gives the pool's refusals the names that pages and calls know.

@@ -152,15 +152,22 @@ func (n *node) whoIs(r *http.Request) (chat.Person, ui.Role, error) {
 	return person, ui.Role(role), err
 }
 
+// roleOrGrants is roleOf for what knows roles in single projects: who has such a
+// role needs none in the whole mesh.
+func (n *node) roleOrGrants(ctx context.Context, c mesh.Caller) (chat.Person, mesh.Role, error) {
+	person, role, err := n.roleOf(ctx, c)
+	if errors.Is(err, errNoRole) && len(c.Grants) > 0 {
+		err = nil
+	}
+	return person, role, err
+}
+
 // apiCaller is who as the API asks it, which knows roles in single projects, too.
 func (n *node) apiCaller(r *http.Request) (api.Caller, error) {
 	c, err := mesh.WhoIs(r)
 	if err != nil {
 		return api.Caller{}, err
 	}
-	person, role, err := n.roleOf(r.Context(), c)
-	if errors.Is(err, errNoRole) && len(c.Grants) > 0 {
-		err = nil
-	}
+	person, role, err := n.roleOrGrants(r.Context(), c)
 	return api.Caller{Person: person, Role: string(role), In: func(project string) string { return string(c.RoleIn(project)) }}, err
 }

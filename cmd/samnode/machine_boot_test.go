@@ -22,8 +22,6 @@ import (
 	"github.com/samnode/samnode/provision/hetzner/hetznertest"
 	"github.com/samnode/samnode/ui/api"
 	"github.com/samnode/samnode/workspace/agents"
-	"github.com/samnode/samnode/workspace/forge/githubtest"
-	"github.com/samnode/samnode/workspace/git/gittest"
 )
 
 // machineImage is the stand-in for a provider's stock image with Docker.
@@ -304,13 +302,7 @@ func TestBoughtMachine(t *testing.T) {
 	needMachineImage(t)
 	g := newGarage(t)
 	cloud := hetznertest.Start(t, hetznertest.Config{CreateTime: -1, StartTime: -1, DeleteTime: 3 * time.Second, OnCreate: func(s hetznertest.Server, data []byte) { go g.boot(s, bytes.Clone(data)) }, OnDelete: g.scrap})
-	hub := githubtest.StartAt(t, net.JoinHostPort(bridge(t), "0"))
-	hub.Create(widget)
-	gittest.Push(t, hub.Dir(widget), "main", "first", map[string]string{"README.md": "# widget\n"})
-	n, keys := newBuyer(t, cloud, apiFlag(hub)...)
-	n.secret("GITHUB_TOKEN", hub.Grant(githubtest.Token{Login: "ana"}))
-	must[chat.Project](n, "project", "add", "widget", "--repo", hub.Git.CloneURL(widget), "--mode", "everything", "--publish", "ready")
-	n.awaitPool("something for sale", time.Minute, func(p api.PoolInfo) bool { return len(p.Choices) > 0 && p.Stopped == "" })
+	n, keys := buysFor(t, cloud)
 
 	f := newFilm(n)
 	f.take("empty", "", `Machines bought\s+0`)

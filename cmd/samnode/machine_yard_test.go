@@ -165,16 +165,16 @@ func (y *yard) quick() hetznertest.Config {
 }
 
 // buysFor makes a mesh that buys from the cloud, with a project.
-func buysFor(t *testing.T, cloud *hetznertest.Cloud) *testNode {
+func buysFor(t *testing.T, cloud *hetznertest.Cloud) (*testNode, *keysAPI) {
 	t.Helper()
 	hub := githubtest.StartAt(t, net.JoinHostPort(bridge(t), "0"))
 	hub.Create(widget)
 	gittest.Push(t, hub.Dir(widget), "main", "first", map[string]string{"README.md": "# widget\n"})
-	n, _ := newBuyer(t, cloud, apiFlag(hub)...)
+	n, keys := newBuyer(t, cloud, apiFlag(hub)...)
 	n.secret("GITHUB_TOKEN", hub.Grant(githubtest.Token{Login: "ana"}))
 	must[chat.Project](n, "project", "add", "widget", "--repo", hub.Git.CloneURL(widget), "--mode", "everything", "--publish", "ready")
 	n.awaitPool("something for sale", time.Minute, func(p api.PoolInfo) bool { return len(p.Choices) > 0 && p.Stopped == "" })
-	return n
+	return n, keys
 }
 
 // TestTenTasksThreeMachines: ten tasks at once, and three machines of two slots
@@ -182,7 +182,7 @@ func buysFor(t *testing.T, cloud *hetznertest.Cloud) *testNode {
 func TestTenTasksThreeMachines(t *testing.T) {
 	y := newYard(t)
 	cloud := hetznertest.Start(t, y.quick())
-	n := buysFor(t, cloud)
+	n, _ := buysFor(t, cloud)
 	ids := map[chat.TaskID]bool{}
 	for i := range 10 {
 		ids[n.run("widget", shell(fmt.Sprintf("sleep 1; echo %d > %d.txt", i, i))).ID] = true
@@ -296,7 +296,7 @@ func TestTheLeaderDiesWhileItBuys(t *testing.T) {
 	srv := httptest.NewServer(way)
 	t.Cleanup(srv.Close)
 	cloud.URL = srv.URL + "/v1"
-	n := buysFor(t, cloud)
+	n, _ := buysFor(t, cloud)
 	must[api.PoolSettings](n, "pool", "set", "--warm", "0", "--whole-hours=false", "--free", "0")
 	for i, when := range []string{beforeCall, beforeAnswer, afterAnswer} {
 		sprung := way.set("POST /v1/servers", when)

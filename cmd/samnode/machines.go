@@ -117,8 +117,7 @@ func (n *node) newKeeper(c credentials, heart *provision.Heart) (*keeper.Keeper,
 	if n.id.Network != onTailnet {
 		return nil, errors.New("machines are bought for a mesh on a tailnet only: begin one with samnode init")
 	}
-	pool, _ := n.pool.Pool()
-	cloud, err := hetzner.New(hetzner.Config{Token: c.token, Mesh: pool.Mesh.ID, Endpoint: n.c.HetznerAPI, Version: version, Logger: n.c.Logger})
+	cloud, err := n.cloud(c)
 	if err != nil {
 		return nil, err
 	}
@@ -138,19 +137,13 @@ func (n *node) newKeeper(c credentials, heart *provision.Heart) (*keeper.Keeper,
 // proposeAsLeader commits a pool command while this node leads, and returns what
 // became of it.
 func (n *node) proposeAsLeader(ctx context.Context, c provision.Command) error {
-	c.ID = ulid.Make().String()
-	part, err := poolPart(c)
-	if err != nil {
-		return err
-	}
-	if _, err := n.log.Propose(ctx, part); err != nil {
-		return err
-	}
-	out, known := n.pool.Outcome(c.ID)
-	if !known {
-		return fmt.Errorf("command %s has no outcome", c.ID)
-	}
-	return out.Err()
+	return n.poolDoBy(ctx, n.log.Propose, c)
+}
+
+// cloud is the mesh's project at the provider.
+func (n *node) cloud(c credentials) (*hetzner.Client, error) {
+	pool, _ := n.pool.Pool()
+	return hetzner.New(hetzner.Config{Token: c.token, Mesh: pool.Mesh.ID, Endpoint: n.c.HetznerAPI, Version: version, Logger: n.c.Logger})
 }
 
 // bootKeys make what lets one new machine in.

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/samnode/samnode/mesh/keys"
-	"github.com/samnode/samnode/provision/hetzner"
 	"github.com/samnode/samnode/ui/api"
 )
 
@@ -31,8 +30,7 @@ func (v meshView) CheckBuying(ctx context.Context) []api.PoolCheck {
 }
 
 func (n *node) checkHetzner(ctx context.Context, c credentials) api.PoolCheck {
-	pool, _ := n.pool.Pool()
-	cloud, err := hetzner.New(hetzner.Config{Token: c.token, Mesh: pool.Mesh.ID, Endpoint: n.c.HetznerAPI, Version: version, Logger: n.c.Logger})
+	cloud, err := n.cloud(c)
 	if err == nil {
 		err = cloud.Check(ctx)
 	}

@@ -122,7 +122,7 @@ func upgrade(conn net.Conn, r *bufio.Reader, u *url.URL) error {
 // upgraded is a connection that was one of HTTP.
 type upgraded struct {
 	net.Conn
-	r *bufio.Reader // has what came with the answer
+	r *bufio.Reader // has what came with the last message of HTTP
 }
 
 func (s *upgraded) Read(b []byte) (int, error) { return s.r.Read(b) }

@@ -153,8 +153,8 @@ func (n *node) admitSSH(ctx context.Context, name string) (admission, error) {
 	if !ok {
 		return admission{}, mesh.ErrStranger
 	}
-	_, role, err := n.roleOf(ctx, who)
-	if err != nil && (!errors.Is(err, errNoRole) || len(who.Grants) == 0) {
+	_, role, err := n.roleOrGrants(ctx, who)
+	if err != nil {
 		return admission{}, err
 	}
 	t, err := api.FindTask(ctx, n.room, name)

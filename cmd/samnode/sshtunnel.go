@@ -1,10 +1,8 @@
 package main
 
 import (
-	"bufio"
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -38,8 +36,8 @@ func (n *node) ssh(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	var info sshInfo
-	_, _, err := n.who(r)
-	if err == nil || isNoRole(r, err) {
+	_, err := n.apiCaller(r)
+	if err == nil {
 		info, err = n.sshInfo(r)
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -49,12 +47,6 @@ func (n *node) ssh(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	_ = json.NewEncoder(w).Encode(info) // whoever asked is gone
-}
-
-// isNoRole is true for somebody with a role in single projects only.
-func isNoRole(r *http.Request, err error) bool {
-	who, ok := mesh.CallerOf(r.Context())
-	return ok && err != nil && len(who.Grants) > 0
 }
 
 func (n *node) sshInfo(r *http.Request) (sshInfo, error) {
@@ -102,7 +94,7 @@ func (n *node) sshTunnel(w http.ResponseWriter, r *http.Request) {
 	if _, err := fmt.Fprintf(raw, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n", sshProtocol); err != nil {
 		return
 	}
-	door.ServeConn(door.open, &tunnelled{raw, buffered.Reader, func() mesh.Caller {
+	door.ServeConn(door.open, &tunnelled{upgraded{raw, buffered.Reader}, func() mesh.Caller {
 		who, _ := mesh.CallerOf(r.Context())
 		return who
 	}})
@@ -110,12 +102,9 @@ func (n *node) sshTunnel(w http.ResponseWriter, r *http.Request) {
 
 // tunnelled is a connection that a request became.
 type tunnelled struct {
-	net.Conn
-	r      *bufio.Reader // has what came with the request
+	upgraded
 	caller func() mesh.Caller
 }
-
-func (t *tunnelled) Read(b []byte) (int, error) { return t.r.Read(b) }
 
 // Caller says who sent the request, now.
 func (t *tunnelled) Caller() mesh.Caller { return t.caller() }
