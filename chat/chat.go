@@ -127,9 +127,12 @@ type Project struct {
 	Allow   []string  `json:"allow,omitempty"`  // hosts for EgressListed, "example.com" or "*.example.com"
 	Budget  int64     `json:"budget,omitempty"` // most a task may spend on models, in the unit of Usage.Cost; 0: no limit
 	Machine Needs     `json:"machine,omitzero"`
-	Created time.Time `json:"created"`
-	Author  Author    `json:"author"`
-	Removed bool      `json:"removed,omitempty"` // kept so that its tasks stay readable
+	// SSHAgent lets people take their ssh agent with them into a workspace (ssh
+	// -A), where the coding agent can use it as well, for as long as they stay.
+	SSHAgent bool      `json:"ssh_agent,omitempty"`
+	Created  time.Time `json:"created"`
+	Author   Author    `json:"author"`
+	Removed  bool      `json:"removed,omitempty"` // kept so that its tasks stay readable
 }
 
 // Needs are what the machine of a project's tasks must have, the whole of it. The

@@ -227,6 +227,7 @@ func readProject(r *http.Request, p chat.Project) (chat.Project, error) {
 	if p.Name == "" {
 		p.Name = repoName(p.Repo)
 	}
+	p.SSHAgent = get("ssh_agent") != ""
 	p.Budget = 0
 	if b := get("budget"); b != "" {
 		n, err := strconv.ParseFloat(b, 64)

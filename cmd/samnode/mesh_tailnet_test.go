@@ -232,6 +232,10 @@ func TestTailnetWorker(t *testing.T) {
 	w := m.joinTailnet(at, "--slots", "1", "--lease", "10s")
 	name := filepath.Base(w.state)
 	m.awaitNode(at, name, "as a worker", func(x api.Node) bool { return x.Online && x.Slots == 1 && !x.Core })
+	_, errs, code := sshBy(t, meshtest.Person(t, control, "ana-laptop"), w).run("", "ssh", "task@"+name, "true")
+	if code != 255 || !strings.Contains(errs, "workers do not answer ssh; core nodes do, for every workspace: ssh TASK@samnode-") {
+		t.Errorf("ssh to a worker = %d: %s", code, errs)
+	}
 	repo := localRepo(t, nil)
 	must[chat.Project](at, "project", "add", "app", "--repo", repo, "--mode", "everything")
 	for _, n := range m.others(w) {

@@ -1,11 +1,12 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
 	"path/filepath"
-	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -16,68 +17,109 @@ import (
 
 func (c *cli) project() *cobra.Command {
 	return group("project", "Projects: repositories with their defaults",
-		c.projectAdd(), c.projectList(), c.projectShow(), c.projectRemove())
+		c.projectAdd(), c.projectSet(), c.projectList(), c.projectShow(), c.projectRemove())
 }
 
 func (c *cli) projectAdd() *cobra.Command {
-	in := map[string]*string{"repo": nil, "branch": nil, "agent": nil, "mode": nil, "publish": nil, "egress": nil}
-	for k := range in {
-		in[k] = new(string)
-	}
-	var allow []string
 	cmd := &cobra.Command{Use: "add NAME --repo URL", Short: "Make a project from a git URL or a local path", Args: args(cobra.ExactArgs(1))}
-	f := cmd.Flags()
-	f.StringVar(in["repo"], "repo", "", "git URL (https, ssh) or path of the repository")
-	f.StringVar(in["branch"], "branch", "", "base branch (default: the remote's own)")
-	f.StringVar(in["agent"], "agent", "", "default agent: script, claude, codex, gemini")
-	f.StringVar(in["mode"], "mode", "", "what agents may do unasked: plan, ask, acceptEdits, everything")
-	f.StringVar(in["publish"], "publish", "", "at the end of a turn: branch, draft, ready")
-	f.StringVar(in["egress"], "egress", "", "web access of workspaces: none, packages, listed, open")
-	f.StringSliceVar(&allow, "allow", nil, "hosts for --egress listed")
-	machine := machineFlags(f)
+	fields := projectFlags(cmd.Flags())
 	cmd.RunE = func(cmd *cobra.Command, a []string) error {
-		body := map[string]any{"name": a[0]}
-		for k, v := range in {
-			if *v != "" {
-				body[k] = *v
-			}
-		}
-		if *in["repo"] == "" {
-			return &exitError{exitUsage, "--repo is needed: a git URL or a path"}
-		}
-		if isPath(*in["repo"]) {
-			abs, err := filepath.Abs(*in["repo"])
-			if err != nil {
-				return fmt.Errorf("resolving the repository's path: %w", err)
-			}
-			body["repo"] = abs
-		}
-		if allow != nil {
-			body["allow"] = allow
-		}
-		if needs := machine(); !reflect.ValueOf(needs).IsZero() {
-			body["machine"] = needs
-		}
-		var p chat.Project
-		if err := c.client().call(cmd.Context(), http.MethodPost, "projects", body, &p); err != nil {
+		body, err := fields()
+		if err != nil {
 			return err
 		}
-		return c.print(p, func(w io.Writer) { fmt.Fprintf(w, "%s\t%s\n", p.Name, p.Repo) })
+		if body["repo"] == nil {
+			return &exitError{exitUsage, "--repo is needed: a git URL or a path"}
+		}
+		body["name"] = a[0]
+		return c.putProject(cmd.Context(), http.MethodPost, "projects", body)
 	}
 	return cmd
 }
 
+func (c *cli) projectSet() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "set PROJECT", Short: "Change a project; what is not named stays as it is", Args: args(cobra.ExactArgs(1)),
+		Long: "Change a project; what is not named stays as it is. Of the machine that its tasks need (--cpus, --memory, --disk, --label,\n" +
+			"--location) all is set at once: what is not named is not asked for any more.",
+	}
+	fields := projectFlags(cmd.Flags())
+	cmd.RunE = func(cmd *cobra.Command, a []string) error {
+		body, err := fields()
+		if err != nil {
+			return err
+		}
+		if len(body) == 0 {
+			return &exitError{exitUsage, "name what is to change, such as --egress listed --allow example.com"}
+		}
+		return c.putProject(cmd.Context(), http.MethodPatch, path("projects", a[0]), body)
+	}
+	return cmd
+}
+
+func (c *cli) putProject(ctx context.Context, method, path string, body map[string]any) error {
+	var p chat.Project
+	if err := c.client().call(ctx, method, path, body, &p); err != nil {
+		return err
+	}
+	return c.print(p, func(w io.Writer) { fmt.Fprintf(w, "%s\t%s\n", p.Name, p.Repo) })
+}
+
+// projectFlags are what a person may set of a project; fields has those that
+// were named, as the API takes them.
+func projectFlags(f *pflag.FlagSet) (fields func() (map[string]any, error)) {
+	texts := map[string]*string{}
+	for _, t := range [][2]string{
+		{"repo", "git URL (https, ssh) or path of the repository"},
+		{"branch", "base branch (default: the remote's own)"},
+		{"agent", "default agent: script, claude, codex, gemini"},
+		{"mode", "what agents may do unasked: plan, ask, acceptEdits, everything"},
+		{"publish", "at the end of a turn: branch, draft, ready"},
+		{"egress", "web access of workspaces: none, packages, listed, open"},
+	} {
+		texts[t[0]] = f.String(t[0], "", t[1])
+	}
+	allow := f.StringSlice("allow", nil, "hosts for --egress listed")
+	agent := f.Bool("ssh-agent", false, "let people take their ssh agent into workspaces (ssh -A), where the coding agent can use it too")
+	machine := machineFlags(f)
+	return func() (map[string]any, error) {
+		body := map[string]any{}
+		for k, v := range texts {
+			if f.Changed(k) {
+				body[k] = *v
+			}
+		}
+		if isPath(*texts["repo"]) && *texts["repo"] != "" {
+			abs, err := filepath.Abs(*texts["repo"])
+			if err != nil {
+				return nil, fmt.Errorf("resolving the repository's path: %w", err)
+			}
+			body["repo"] = abs
+		}
+		if f.Changed("allow") {
+			body["allow"] = *allow
+		}
+		if f.Changed("ssh-agent") {
+			body["ssh_agent"] = *agent
+		}
+		if needs, named := machine(); named {
+			body["machine"] = needs
+		}
+		return body, nil
+	}
+}
+
 // machineFlags are those that say what machine a project's tasks need.
-func machineFlags(f *pflag.FlagSet) func() chat.Needs {
+func machineFlags(f *pflag.FlagSet) func() (n chat.Needs, named bool) {
 	var n chat.Needs
 	f.IntVar(&n.CPUs, "cpus", 0, "processors of the machine that a task gets, at least")
 	memory := f.Int64("memory", 0, "its memory, at least, in GB")
 	disk := f.Int64("disk", 0, "its disk, at least, in GB")
 	f.StringSliceVar(&n.Labels, "label", nil, "what it must have (samnode node label, and the sizes of the pool)")
 	f.StringVar(&n.Location, "location", "", "where it must be, by the provider's name")
-	return func() chat.Needs {
+	return func() (chat.Needs, bool) {
 		n.Memory, n.Disk = *memory<<30, *disk<<30
-		return n
+		return n, slices.ContainsFunc([]string{"cpus", "memory", "disk", "label", "location"}, f.Changed)
 	}
 }
 
@@ -115,6 +157,9 @@ func (c *cli) projectShow() *cobra.Command {
 			fmt.Fprintf(w, "name\t%s\nid\t%s\nrepository\t%s\nbase branch\t%s\nagent\t%s\nmode\t%s\npublish\t%s\negress\t%s %s\n",
 				p.Name, p.ID, p.Repo, orDefault(p.Branch, "the remote's own"), p.Agent, p.Mode, p.Publish, p.Egress, strings.Join(p.Allow, " "))
 			tellNeeds(w, p.Machine)
+			if p.SSHAgent {
+				fmt.Fprintln(w, "ssh agents\tmay come in")
+			}
 		})
 	}}
 }

@@ -131,7 +131,7 @@ func (n *node) enter(ctx context.Context, c net.Conn, name string) (*sshd.Space,
 	n.door.get().stays.enter(g)
 	return &sshd.Space{
 		Shim: shim.NewClient(func(ctx context.Context) (net.Conn, error) { return n.connect(ctx, id) }),
-		Dir:  in.Dir, Env: in.Env, Binary: in.Binary, Shells: shellsOf(began.who.Person),
+		Dir:  in.Dir, Env: in.Env, Binary: in.Binary, Shells: shellsOf(began.who.Person), Agent: began.project.SSHAgent,
 		Check: func(context.Context) error {
 			_, err := n.admitSSH(ctx, string(id)) // who calls is asked of the network anew
 			return err
@@ -142,8 +142,9 @@ func (n *node) enter(ctx context.Context, c net.Conn, name string) (*sshd.Space,
 
 // admission is somebody whom a task's workspace is open to.
 type admission struct {
-	who  mesh.Caller
-	task chat.Task
+	who     mesh.Caller
+	task    chat.Task
+	project chat.Project
 }
 
 // admitSSH finds the task, if the caller of ctx may work on it. What they may
@@ -167,7 +168,7 @@ func (n *node) admitSSH(ctx context.Context, name string) (admission, error) {
 	}
 	switch role = role.Stronger(who.RoleIn(p.Name)); role {
 	case mesh.Owner, mesh.Member:
-		return admission{who, t}, nil
+		return admission{who, t, p}, nil
 	case mesh.Viewer:
 		return admission{}, fmt.Errorf("%s is a viewer in %s, and viewers only read; an owner can change that: %w", who.Person, p.Name, errForbidden)
 	}

@@ -72,6 +72,7 @@ func (w *worker) serve(ctx context.Context) error {
 	if err := w.servePages(ctx, g, w.pages(), func() {}); err != nil {
 		return err
 	}
+	g.Go(func() error { return w.sendSSHOn(ctx) })
 	g.Go(func() error { return w.work(ctx) })
 	if w.c.DeadMan > 0 {
 		d := &deadMan{tenure: w.tenure, after: w.c.DeadMan, off: powerOff, logger: w.c.Logger}

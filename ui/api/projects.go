@@ -21,6 +21,8 @@ type projectInput struct {
 	Allow   *[]string     `json:"allow,omitempty"`
 	Budget  *int64        `json:"budget,omitempty"`
 	Machine *chat.Needs   `json:"machine,omitempty"`
+
+	SSHAgent *bool `json:"ssh_agent,omitempty"`
 }
 
 func (in projectInput) apply(p *chat.Project) {
@@ -34,6 +36,7 @@ func (in projectInput) apply(p *chat.Project) {
 	set(&p.Allow, in.Allow)
 	set(&p.Budget, in.Budget)
 	set(&p.Machine, in.Machine)
+	set(&p.SSHAgent, in.SSHAgent)
 }
 
 func set[T any](to *T, from *T) {

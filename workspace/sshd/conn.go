@@ -30,7 +30,8 @@ type conn struct {
 	shells, commands, files, forwards atomic.Int64
 
 	mu        sync.Mutex
-	listening map[string]closer // of -R, by what the client asked for
+	listening map[string]closer // of -R and -A, by what the client asked for
+	agent     string            // path of the socket that leads to the client's; "": none
 }
 
 type closer interface{ Close() error }
@@ -42,10 +43,8 @@ func (s *Server) serve(ctx context.Context, raw net.Conn) error {
 	defer context.AfterFunc(ctx, func() { raw.Close() })()
 	c := &conn{s: s, raw: raw, ctx: ctx, began: time.Now(), listening: map[string]closer{}}
 	defer c.leave()
-	config := &ssh.ServerConfig{
-		NoClientAuth: true, ServerVersion: "SSH-2.0-samnode",
-		NoClientAuthCallback: func(meta ssh.ConnMetadata) (*ssh.Permissions, error) { return nil, c.enter(raw, meta.User()) },
-	}
+	config := &ssh.ServerConfig{ServerVersion: "SSH-2.0-samnode"}
+	(&door{c: c, raw: raw}).admit(config)
 	if err := raw.SetDeadline(time.Now().Add(handshakeTimeout)); err != nil {
 		return fmt.Errorf("limiting the handshake: %w", err)
 	}
@@ -79,19 +78,6 @@ func (s *Server) hostKey(ctx context.Context) (ssh.Signer, error) {
 		return nil, fmt.Errorf("reading the host key: %w", err)
 	}
 	return key, nil
-}
-
-// enter is the whole of authentication. A refusal reaches the caller as a
-// banner, which every client shows.
-func (c *conn) enter(raw net.Conn, name string) error {
-	ctx, cancel := context.WithTimeout(c.ctx, enterTimeout)
-	defer cancel()
-	space, err := c.s.c.Enter(ctx, raw, name)
-	if err != nil {
-		return &ssh.BannerError{Err: err, Message: told(err) + "\n"}
-	}
-	c.space = space
-	return nil
 }
 
 func (c *conn) serve(cancel context.CancelFunc, channels <-chan ssh.NewChannel, requests <-chan *ssh.Request) {

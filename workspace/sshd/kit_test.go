@@ -49,6 +49,7 @@ type house struct {
 	shim   *shim.Client
 	proc   *exec.Cmd // the shim
 	out    atomic.Pointer[error]
+	agent  atomic.Bool // may be forwarded
 
 	mu     sync.Mutex
 	visits []Visit
@@ -136,7 +137,7 @@ func (h *house) enter(_ context.Context, _ net.Conn, name string) (*Space, error
 		}
 		return nil
 	}
-	return &Space{Shim: h.shim, Dir: h.dir, Env: []string{"INSIDE=yes", "PATH=" + os.Getenv("PATH")}, Binary: os.Args[0], Shells: "ssh-ana", Check: check, Left: h.left}, nil
+	return &Space{Shim: h.shim, Dir: h.dir, Env: []string{"INSIDE=yes", "PATH=" + os.Getenv("PATH")}, Binary: os.Args[0], Shells: "ssh-ana", Agent: h.agent.Load(), Check: check, Left: h.left}, nil
 }
 
 func (h *house) left(v Visit) {

@@ -76,6 +76,8 @@ func (s *session) prepare(r *ssh.Request) (run func() (int, error), ok bool) {
 		return nil, s.setEnv(r.Payload)
 	case "pty-req":
 		return nil, s.setPTY(r.Payload)
+	case "auth-agent-req@openssh.com":
+		return nil, s.setAgent()
 	case "shell":
 		if s.pty {
 			return s.shell, true
@@ -95,7 +97,7 @@ func (s *session) prepare(r *ssh.Request) (run func() (int, error), ok bool) {
 		}
 		return s.serveFiles, true
 	}
-	return nil, false // agent forwarding, X11, and what nobody has thought of
+	return nil, false // X11, and what nobody has thought of
 }
 
 // while handles what comes while the program runs.
@@ -180,6 +182,16 @@ func (s *session) setEnv(payload []byte) bool {
 		return false
 	}
 	s.env = append(s.env, v.Name+"="+v.Value)
+	return true
+}
+
+func (s *session) setAgent() bool {
+	env, err := s.forwardAgent()
+	if err != nil {
+		s.s.logger.Info("an ssh agent was not let in", "err", err)
+		return false
+	}
+	s.env = append(s.env, env)
 	return true
 }
 

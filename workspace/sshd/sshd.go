@@ -1,7 +1,7 @@
 // Package sshd lets people into workspaces with the ssh they have: shells,
 // commands, files and forwarded ports, all inside the workspace.
 //
-// There are no keys and no passwords. Who calls is known from the connection
+// There are no passwords, and no keys that matter. Who calls is known from the connection
 // before a word is said, and Config.Enter says whether that person may enter
 // the workspace that the client names as its user. The server offers the
 // mesh's own host key, the same at every node, so that a client that knows it
@@ -58,6 +58,7 @@ type Space struct {
 	Env    []string // of every program
 	Binary string   // samnode itself, in the workspace: `Binary sftp-server` serves files
 	Shells string   // begins the ids of this person's shells
+	Agent  bool     // the caller's own ssh agent may be forwarded into it
 	// Check says whether the caller may still be there. It is asked for each
 	// shell, command and forwarded connection; nil: yes.
 	Check func(context.Context) error
