@@ -99,7 +99,7 @@ type Egress string
 // The egress modes. The model API, git and nothing else pass in EgressNone.
 const (
 	EgressNone     Egress = "none"
-	EgressPackages Egress = "packages" // the package registries that samnode knows
+	EgressPackages Egress = "packages" // the package registries that samnode knows, and where editors come from
 	EgressListed   Egress = "listed"   // the project's list, and the registries
 	EgressOpen     Egress = "open"
 )

@@ -25,7 +25,7 @@ var publishes = []choice{
 
 var egresses = []choice{
 	{string(chat.EgressNone), "Nothing", "the model and git only"},
-	{string(chat.EgressPackages), "Package registries", "those that samnode knows"},
+	{string(chat.EgressPackages), "Package registries", "those that samnode knows, and where editors get their servers and extensions"},
 	{string(chat.EgressListed), "Listed hosts", "the list below, and the registries"},
 	{string(chat.EgressOpen), "Everything", "no limit"},
 }

@@ -183,19 +183,6 @@ type portsView struct {
 	Problem string
 }
 
-// ssh is the command into the task's workspace, while there are both.
-func (s *Server) ssh(t chat.Task) string {
-	if s.SSH == nil || t.Lease == nil {
-		return ""
-	}
-	return s.SSH(t)
-}
-
-func forward(ssh string, port int) string {
-	n := strconv.Itoa(port)
-	return strings.Replace(ssh, "ssh ", "ssh -L "+n+":localhost:"+n+" ", 1)
-}
-
 func (s *Server) taskPorts(w http.ResponseWriter, r *http.Request) error {
 	t, err := s.loadTask(r)
 	if err != nil {

@@ -60,9 +60,9 @@ type Config struct {
 	Terminals     func(context.Context, chat.TaskID) ([]TerminalInfo, error)
 	CloseTerminal func(ctx context.Context, task chat.TaskID, id string) error
 	Ports         func(context.Context, chat.TaskID) ([]Port, error)
-	// SSH is the command that opens a shell in the task's workspace; nil: this
+	// SSH says how people's own tools get into the task's workspace; nil: this
 	// node has no SSH front, and no page speaks of one.
-	SSH func(chat.Task) string
+	SSH func(chat.Task) SSHAddr
 
 	// Journal is the raw journal of the task's workspace, while it exists.
 	Journal func(context.Context, chat.TaskID) (io.ReadCloser, error)

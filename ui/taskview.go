@@ -24,7 +24,8 @@ type taskView struct {
 
 	Chip                  chip
 	Machine, MachineTitle string
-	Branch, Base, SSH     string
+	Branch, Base          string
+	Door                  SSHAddr
 	Change                chat.Change
 	Pull                  *pull
 	Usage                 usage
@@ -73,8 +74,8 @@ const itemsPerPage = 50
 func (s *Server) regions(t chat.Task, may bool, activity string) taskView {
 	now := s.Room.Now()
 	v := taskView{
-		SSH: s.ssh(t),
-		ID:  string(t.ID), URL: "/t/" + string(t.ID), Title: taskTitle(t), State: string(t.State),
+		Door: s.sshAddr(t, may),
+		ID:   string(t.ID), URL: "/t/" + string(t.ID), Title: taskTitle(t), State: string(t.State),
 		May: may, Chip: taskChip(t), Branch: line(t.Branch, 120), Base: line(t.Base, 80), Change: t.Change,
 		Pull: pullLabel(t.PullRequest), Usage: s.usage(t), Stepper: newStepper(t, now), Strip: s.strip(t, now),
 		Archived: t.Archived, Stopping: t.Stopping, Mode: string(t.Mode), Agent: line(t.Agent, 40), FormID: newID(),

@@ -16,6 +16,9 @@ type Inside struct {
 	Binary string   `json:"binary"` // samnode itself
 }
 
+// DirOf is the working copy's folder in a project's workspaces, absolute.
+func DirOf(p chat.Project) string { return inWorkspaces + "/" + p.Name }
+
 // Inside tells how to run programs in the task's workspace.
 func (r *Runner) Inside(ctx context.Context, task chat.TaskID) (Inside, error) {
 	n, c, err := r.live(task)

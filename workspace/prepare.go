@@ -57,7 +57,7 @@ func (n *run) lookSpace(ctx context.Context) (err error) {
 	n.space = git.Workspace{
 		URL: n.repo.URL(), Mirror: n.repo.Path(), Proxy: "http://" + gitAddr + "/",
 		Base: n.task.Base, Branch: n.task.Branch,
-		Dir:    inWorkspaces + "/" + n.project.Name,
+		Dir:    DirOf(n.project),
 		Author: Author(n.task.Author.Person),
 	}
 	return nil

@@ -38,9 +38,18 @@ func (c *cli) shim() *cobra.Command {
 
 // sftpServer serves a workspace's files, for ssh. People never call it.
 func (c *cli) sftpServer() *cobra.Command {
-	return &cobra.Command{Use: "sftp-server", Short: "Serve files over stdio", Hidden: true, Args: args(cobra.NoArgs), RunE: func(*cobra.Command, []string) error {
+	var shortcut string
+	cmd := &cobra.Command{Use: "sftp-server", Short: "Serve files over stdio", Hidden: true, Args: args(cobra.NoArgs)}
+	cmd.Flags().StringVar(&shortcut, "shortcut", "", "folder to leave a link to in this one")
+	cmd.RunE = func(*cobra.Command, []string) error {
+		if shortcut != "" {
+			if err := sshd.Shortcut(shortcut); err != nil {
+				fmt.Fprintln(os.Stderr, "samnode:", err) // the files are served nevertheless
+			}
+		}
 		return sshd.ServeFiles(os.Stdin, os.Stdout)
-	}}
+	}
+	return cmd
 }
 
 // agent runs a built-in agent over stdio, inside a workspace.

@@ -30,7 +30,7 @@ func (n *node) openPages(context.Context) error {
 			return err
 		},
 		OpenPull: n.openPull,
-		Terminal: n.terminal, Terminals: n.terminals, CloseTerminal: n.closeTerminal, Ports: n.ports,
+		Terminal: n.terminal, Terminals: n.terminals, CloseTerminal: n.closeTerminal, Ports: n.ports, SSH: n.sshAddr,
 		Journal: n.journal, Output: n.output,
 		Agents:      n.agentInfos,
 		MachineCost: n.machineCost,

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -194,10 +195,10 @@ func sshFiles(t *testing.T, c *sshClient, to string) {
 	if err := os.WriteFile(filepath.Join(mine, "a.bin"), bytes.Repeat([]byte("samnode\n"), 1<<18), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, errs, code := c.run("", "scp", filepath.Join(mine, "a.bin"), to+":sub.bin"); code != 0 {
+	if _, errs, code := c.run("", "scp", filepath.Join(mine, "a.bin"), to+":app/sub.bin"); code != 0 {
 		t.Errorf("scp there = %d: %s", code, errs)
 	}
-	if _, errs, code := c.run("", "scp", to+":sub.bin", filepath.Join(mine, "b.bin")); code != 0 {
+	if _, errs, code := c.run("", "scp", to+":../../workspaces/app/sub.bin", filepath.Join(mine, "b.bin")); code != 0 {
 		t.Errorf("scp back = %d: %s", code, errs)
 	}
 	a, errA := os.ReadFile(filepath.Join(mine, "a.bin"))
@@ -205,9 +206,10 @@ func sshFiles(t *testing.T, c *sshClient, to string) {
 	if err := errors.Join(errA, errB); err != nil || !bytes.Equal(a, b) {
 		t.Errorf("what came back has %d bytes, not %d: %v", len(b), len(a), err)
 	}
-	if out, errs, code := c.run("ls -l sub.bin\nrm sub.bin\n", "sftp", "-b", "-", to); code != 0 || !strings.Contains(out, "2097152") {
+	if out, errs, code := c.run("pwd\ncd app\nls -l sub.bin\nrm sub.bin\n", "sftp", "-b", "-", to); code != 0 || !strings.Contains(out, "2097152") || !strings.Contains(out, "/home/agent") {
 		t.Errorf("sftp = %d: %s%s", code, out, errs)
 	}
+	sshRsync(t, c, to)
 	dir, _, _ := c.run("", "ssh", to, "pwd")
 	clone := exec.CommandContext(t.Context(), "git", "clone", "-q", "ssh://"+to+strings.TrimSpace(dir), filepath.Join(mine, "clone"))
 	clone.Env = append(os.Environ(), "GIT_SSH_COMMAND=ssh "+strings.Join(append([]string{"-F", c.config}, c.more...), " "))
@@ -216,6 +218,29 @@ func sshFiles(t *testing.T, c *sshClient, to string) {
 	}
 	if got, err := os.ReadFile(filepath.Join(mine, "clone", "hello.txt")); string(got) != "hello\n" || err != nil {
 		t.Errorf("the clone has %q, %v", got, err)
+	}
+}
+
+// sshRsync sends a folder there, changes a file of it, and sends what changed.
+func sshRsync(t *testing.T, c *sshClient, to string) {
+	t.Helper()
+	mine := t.TempDir()
+	shell := "ssh " + strings.Join(append([]string{"-F", c.config}, c.more...), " ")
+	for _, want := range []string{"one.txt two.txt", "two.txt"} {
+		text := []byte("as of " + want)
+		files := strings.Fields(want)
+		for _, f := range files {
+			if err := os.WriteFile(filepath.Join(mine, f), text, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		out, err := exec.CommandContext(t.Context(), "rsync", "-a", "--out-format=%n", "-e", shell, mine+"/", to+":synced").CombinedOutput()
+		if got := strings.Fields(strings.ReplaceAll(string(out), "./\n", "")); err != nil || !slices.Equal(got, files) {
+			t.Errorf("rsync sends %q, not %q: %v", got, files, err)
+		}
+	}
+	if out, errs, code := c.run("", "ssh", to, "cat synced/two.txt && rm -r synced"); out != "as of two.txt" || code != 0 {
+		t.Errorf("what rsync sent = %q, %q, %d", out, errs, code)
 	}
 }
 

@@ -74,8 +74,8 @@ func (i sshInfo) config(api, program string) string {
 	fmt.Fprintf(&b, "# Workspaces of the mesh %s: ssh TASK@NODE\n", i.Mesh)
 	hosts := i.names()[1:]
 	if len(i.Nodes) == 0 {
-		hosts = []string{"samnode"}
-		fmt.Fprintf(&b, "Host samnode\n  ProxyCommand %s --api %s ssh --stdio\n", proxyWord(program), proxyWord(api))
+		hosts = []string{localSSH}
+		fmt.Fprintf(&b, "Host %s\n  ProxyCommand %s --api %s ssh --stdio\n", localSSH, proxyWord(program), proxyWord(api))
 	}
 	for _, n := range i.Nodes {
 		fmt.Fprintf(&b, "Host %s\n  HostName %s\n", n.Name, n.Host)

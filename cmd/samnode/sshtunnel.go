@@ -7,14 +7,18 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/samnode/samnode/chat"
 	"github.com/samnode/samnode/mesh"
 	"github.com/samnode/samnode/provision"
+	"github.com/samnode/samnode/ui"
+	"github.com/samnode/samnode/workspace"
 	"github.com/samnode/samnode/workspace/sshd"
 )
 
 const (
 	sshPath     = "GET /api/v1/ssh"
 	sshProtocol = "samnode-ssh" // of an upgrade; a page cannot ask for one
+	localSSH    = "samnode"     // host of the block that leads to the API
 )
 
 // sshInfo is what a client of SSH has to know of the mesh.
@@ -76,6 +80,25 @@ func sshNodes(pool provision.Pool) []sshNode {
 		}
 	}
 	return list
+}
+
+// sshAddr is where people's own ssh finds a task's workspace: at this node, or
+// by the name that ssh-config gives a mesh without a tailnet.
+func (n *node) sshAddr(t chat.Task) ui.SSHAddr {
+	a := ui.SSHAddr{User: string(t.ID), Host: localSSH}
+	if p, err := n.room.Project(string(t.Project)); err == nil {
+		a.Dir = workspace.DirOf(p)
+	}
+	if n.id.Network != onTailnet {
+		return a
+	}
+	pool, _ := n.pool.Pool()
+	for _, s := range sshNodes(pool) {
+		if a.Host == localSSH || s.Name == n.c.Node {
+			a.Host = s.Host
+		}
+	}
+	return a
 }
 
 // sshTunnel makes a request's connection one of SSH, for who sent it.

@@ -138,6 +138,7 @@ func TestWhoMayBeReached(t *testing.T) {
 		return &web{names: map[string][]string{
 			"registry.npmjs.org": {"104.16.0.1"}, "files.example.com": {"93.184.216.34"}, "deep.sub.example.com": {"93.184.216.35"}, "example.com": {"93.184.216.36"},
 			"inside.example.com": {"10.0.0.5"}, "mixed.example.com": {"93.184.216.34", "127.0.0.1"}, "six.example.com": {"::ffff:169.254.169.254"},
+			"update.code.visualstudio.com": {"104.16.0.1"}, "golang.gallery.vsassets.io": {"104.16.0.1"},
 			"local.example.com": {"::1"}, "tail.example.com": {"100.100.100.100"}, "nat.example.com": {"64:ff9b::a9fe:a9fe"}, "pub6.example.com": {"2606:4700::1"},
 		}, servers: map[string]string{
 			"104.16.0.1:443": to, "93.184.216.34:443": to, "93.184.216.34:8443": to, "93.184.216.35:443": to, "93.184.216.36:443": to,
@@ -155,6 +156,9 @@ func TestWhoMayBeReached(t *testing.T) {
 	}{
 		{"a registry in packages", packages, "", "registry.npmjs.org:443", 200, ""},
 		{"a registry in listed", listed, "", "registry.npmjs.org:443", 200, ""},
+		{"an editor's server in packages", packages, "", "update.code.visualstudio.com:443", 200, ""},
+		{"an editor's extension in listed", listed, "", "golang.gallery.vsassets.io:443", 200, ""},
+		{"an editor's server in none", none, "", "update.code.visualstudio.com:443", 403, "blocked (mode none)"},
 		{"a registry in none", none, "", "registry.npmjs.org:443", 403, "samnode: egress to registry.npmjs.org is blocked (mode none). An owner"},
 		{"the list is closed in packages", packages, "files.example.com", "files.example.com:443", 403, "egress to files.example.com is blocked (mode packages). An owner can add it to the project's list."},
 		{"a mode from a newer mesh", "everything", "", "registry.npmjs.org:443", 403, "mode everything"},

@@ -94,9 +94,9 @@ func allowed(t target, mode chat.Egress, list []string) bool {
 	case chat.EgressNone:
 		return false
 	case chat.EgressPackages:
-		return t.listed(registries)
+		return t.listed(registries) || t.listed(editors)
 	case chat.EgressListed:
-		return t.listed(list) || t.listed(registries)
+		return t.listed(list) || t.listed(registries) || t.listed(editors)
 	case chat.EgressOpen:
 		return t.port == "80" || t.port == "443" || t.listed(list)
 	default:

@@ -38,9 +38,10 @@ type ExecSpec struct {
 	Command string   `json:"command,omitempty"` // without Args: a line for the shell; empty: a login shell, which reads Stdin
 	Env     []string `json:"env,omitempty"`
 	Dir     string   `json:"dir,omitempty"`
-	// HangUp is what happens when the caller leaves: the command gets SIGHUP and
-	// loses its input and output, and what it started lives on. Without it the
-	// command and all that it started are killed.
+	// HangUp is what happens when the caller leaves: what still reads the input
+	// or writes to the output gets SIGHUP and loses both, and the rest of what the
+	// command started lives on. Without it the command and all that it started
+	// are killed.
 	HangUp bool `json:"hang_up,omitempty"`
 
 	// Signals reach the command's process group while it runs; nil: none.

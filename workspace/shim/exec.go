@@ -30,6 +30,12 @@ func (s *server) exec(ctx context.Context, c *net.UnixConn, w *frameWriter, q re
 	if err != nil {
 		return refuse(w, err)
 	}
+	given, err := pipeNames(ours)
+	if err != nil {
+		closeAll(ours)
+		closeAll(theirs)
+		return err
+	}
 	cmd := s.program(q.Exec.Args, q.Exec.Command)
 	cmd.env, cmd.dir, cmd.files = s.env(q.Exec.Env), firstOf(q.Exec.Dir, s.config.Home), theirs
 	p, err := s.procs.start(cmd)
@@ -52,7 +58,11 @@ func (s *server) exec(ctx context.Context, c *net.UnixConn, w *frameWriter, q re
 	}()
 	go input.feed()
 	defer input.close()
-	code := s.relay(ctx, p, w, q.Exec.HangUp, &pipe{File: ours[1]}, &pipe{File: ours[2]})
+	var gone func()
+	if q.Exec.HangUp {
+		gone = func() { p.hangUp(given) }
+	}
+	code := s.relay(ctx, p, w, gone, &pipe{File: ours[1]}, &pipe{File: ours[2]})
 	return w.writeJSON(kindExit, exit{Code: code})
 }
 
@@ -69,8 +79,9 @@ func (s *server) program(args []string, line string) command {
 }
 
 // relay copies the output until the command has ended and returns its exit
-// code, 128 and more for a signal as shells do.
-func (s *server) relay(ctx context.Context, p *proc, w *frameWriter, hangUp bool, stdout, stderr *pipe) int {
+// code, 128 and more for a signal as shells do. Gone is what happens when the
+// caller leaves; nil: all is killed.
+func (s *server) relay(ctx context.Context, p *proc, w *frameWriter, gone func(), stdout, stderr *pipe) int {
 	var wg sync.WaitGroup
 	for kind, from := range map[byte]*pipe{kindOut: stdout, kindErr: stderr} {
 		wg.Go(func() {
@@ -87,8 +98,8 @@ func (s *server) relay(ctx context.Context, p *proc, w *frameWriter, hangUp bool
 	select {
 	case <-p.done:
 	case <-ctx.Done():
-		if hangUp {
-			p.signal(syscall.SIGHUP)
+		if gone != nil {
+			gone()
 			stdout.Close()
 			stderr.Close()
 			wg.Wait()

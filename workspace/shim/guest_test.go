@@ -64,7 +64,7 @@ func TestShellForms(t *testing.T) {
 		go func() {
 			_, err := r.Exec(ctx, ExecSpec{
 				HangUp: true, Stdout: out, Stdin: neverEnding{},
-				Command: "mkfifo f; nohup sh -c 'echo $$ >f; exec sleep 600' >/dev/null 2>&1 & cat f; sleep 600 & echo $!; echo $$; wait",
+				Command: "mkfifo f; sh -c 'echo $$ >f; exec sleep 600' </dev/null >/dev/null 2>&1 & cat f; sleep 600 & echo $!; echo $$; wait",
 			})
 			done <- err
 		}()
@@ -86,7 +86,7 @@ func TestShellForms(t *testing.T) {
 		}
 		eventually(t, "the others are gone", func() bool { return !exists(pids[1]) && !exists(pids[2]) })
 		if !alive(pids[0]) {
-			t.Error("what was started with nohup died")
+			t.Error("what has no more to do with the caller died")
 		}
 		if err := syscall.Kill(pids[0], syscall.SIGKILL); err != nil {
 			t.Error(err)

@@ -4,9 +4,21 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
 
 	"github.com/pkg/sftp"
 )
+
+// Shortcut leaves a link to a folder in the current one, under the folder's own
+// name, unless something has that name there.
+func Shortcut(to string) error {
+	if err := os.Symlink(to, filepath.Base(to)); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("leaving a shortcut: %w", err)
+	}
+	return nil
+}
 
 // ServeFiles serves the files of the current folder, and all others that this
 // process may touch, over sftp until the input ends. It is what Space.Binary

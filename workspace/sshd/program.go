@@ -19,18 +19,19 @@ import (
 // command runs a line of the shell, or a login shell that reads its input.
 func (s *session) command(line string) (int, error) {
 	s.commands.Add(1)
-	return s.exec(shim.ExecSpec{Command: line})
+	return s.exec(shim.ExecSpec{Command: line, Dir: s.space.Dir})
 }
 
 // serveFiles runs an sftp server in the workspace, so that paths, links and
-// rights are the workspace's own.
+// rights are the workspace's own. It begins at home, as everywhere: editors put
+// their servers there, and in the working copy those would be committed.
 func (s *session) serveFiles() (int, error) {
 	s.files.Add(1)
-	return s.exec(shim.ExecSpec{Args: []string{s.space.Binary, "sftp-server"}})
+	return s.exec(shim.ExecSpec{Args: []string{s.space.Binary, "sftp-server", "--shortcut", s.space.Dir}})
 }
 
 func (s *session) exec(e shim.ExecSpec) (int, error) {
-	e.Env, e.Dir, e.HangUp = slices.Concat(s.space.Env, s.env), s.space.Dir, true
+	e.Env, e.HangUp = slices.Concat(s.space.Env, s.env), true
 	e.Stdin, e.Stdout, e.Stderr, e.Signals = s.ch, s.ch, s.ch.Stderr(), s.signals
 	code, err := s.space.Shim.Exec(s.ctx, e)
 	if err != nil {

@@ -54,7 +54,7 @@ type Config struct {
 // Space is a workspace that somebody has entered.
 type Space struct {
 	Shim   *shim.Client
-	Dir    string   // where programs begin
+	Dir    string   // the working copy: where programs begin, but not sftp, which begins at home
 	Env    []string // of every program
 	Binary string   // samnode itself, in the workspace: `Binary sftp-server` serves files
 	Shells string   // begins the ids of this person's shells
