@@ -83,39 +83,15 @@ type handler func(http.ResponseWriter, *http.Request) error
 
 type callerKey struct{}
 
-// caller is who a request is from, as the connection says.
-type caller struct {
-	Person chat.Person
-	Role   Role
-}
+// page asks who calls, checks the role where the path leads, bounds the body and
+// renders errors.
+func (s *Server) page(role Role, h handler) http.Handler { return s.pageAbout(theMesh, role, h) }
 
-func (c caller) author() chat.Author { return chat.Author{Person: c.Person} }
-
-func (c caller) may(role Role) bool {
-	rank := map[Role]int{Viewer: 1, Member: 2, Owner: 3}
-	return rank[c.Role] >= rank[role]
-}
-
-func callerOf(r *http.Request) caller {
-	c, _ := r.Context().Value(callerKey{}).(caller)
-	return c
-}
-
-// page asks who calls, checks the role, bounds the body and renders errors.
-func (s *Server) page(role Role, h handler) http.Handler {
+func (s *Server) pageAbout(what about, role Role, h handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		person, has, err := s.WhoIs(r)
-		c := caller{person, has}
+		c, err := s.admit(r, what, role)
 		r = r.WithContext(context.WithValue(r.Context(), callerKey{}, c))
-		switch {
-		case err != nil:
-			s.Logger.Warn("caller is unknown", "err", err, "remote", r.RemoteAddr)
-			err = errUnknown
-		case c.Role == "":
-			err = s.newcomer(r)
-		case !c.may(role):
-			err = &refusal{role}
-		default:
+		if err == nil {
 			s.setPolicy(w, r, ownStyles)
 			s.catchUp(r)
 			r.Body = http.MaxBytesReader(w, r.Body, 4*chat.MaxText)

@@ -205,9 +205,10 @@ type pageStream struct {
 	s       *Server
 	e       *events
 	person  chat.Person
-	may     bool           // write
-	task    chat.TaskID    // empty: a list only
-	project chat.ProjectID // of the list; empty: all
+	may     bool                    // write
+	seen    map[chat.ProjectID]bool // projects whose rows it gets; nil: all
+	task    chat.TaskID             // empty: a list only
+	project chat.ProjectID          // of the list; empty: all
 	items   *reader[taskStep]
 	rows    *reader[rowStep]
 	own     uint64 // newest index of the task, as its row says
@@ -228,7 +229,11 @@ func (s *Server) listEvents(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) stream(w http.ResponseWriter, r *http.Request, p *pageStream, list bool) error {
-	p.s, p.person, p.may = s, callerOf(r).Person, callerOf(r).may(Member)
+	c := callerOf(r)
+	p.s, p.person, p.may = s, c.Person, c.may(Member)
+	if c.Mesh == "" {
+		p.seen = s.seen(c)
+	}
 	leave := func() {}
 	defer func() { leave() }()
 	return s.follow(w, r, func(ctx context.Context, e *events) error {
@@ -362,7 +367,7 @@ func (p *pageStream) freshRows(step rowStep) []string {
 		if t.ID == p.task {
 			p.own = max(p.own, t.Index)
 		}
-		if p.project == "" || t.Project == p.project {
+		if (p.project == "" || t.Project == p.project) && (p.seen == nil || p.seen[t.Project]) {
 			mine = append(mine, step.rows[i])
 		}
 	}

@@ -43,10 +43,8 @@ func (s *Server) home(w http.ResponseWriter, r *http.Request) error {
 	f := s.frame(r, "Tasks")
 	f.Nav = "tasks"
 	v := home{List: s.filtered(r, "")}
-	for _, p := range s.Room.Projects() {
-		if !p.Removed {
-			v.Projects = append(v.Projects, p.Name)
-		}
+	for _, p := range s.projectsOf(callerOf(r)) {
+		v.Projects = append(v.Projects, p.Name)
 	}
 	switch len(v.Projects) {
 	case 0:
@@ -63,7 +61,7 @@ func (s *Server) home(w http.ResponseWriter, r *http.Request) error {
 func (s *Server) filtered(r *http.Request, project chat.ProjectID) list {
 	q := strings.TrimSpace(r.URL.Query().Get("f"))
 	filter := parseFilter(q, callerOf(r).Person)
-	all, index, _ := s.briefs()
+	all, index, _ := s.briefsOf(callerOf(r))
 	names := s.projectNames()
 	var kept []*brief
 	for _, t := range all {

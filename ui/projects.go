@@ -58,10 +58,7 @@ func (s *Server) projects(w http.ResponseWriter, r *http.Request) error {
 	f.Nav = "projects"
 	var rows []projectRow
 	all, _, _ := s.briefs()
-	for _, p := range s.Room.Projects() {
-		if p.Removed {
-			continue
-		}
+	for _, p := range s.projectsOf(callerOf(r)) {
 		row := projectRow{Name: p.Name, Repo: visible(p.Repo)}
 		tasks, working := 0, 0
 		for _, t := range all {
@@ -305,6 +302,11 @@ func (s *Server) projectSave(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	p, err := readProject(r, old)
+	if err == nil && (p.Repo != old.Repo || p.Name != old.Name) && callerOf(r).Mesh != Owner {
+		// Roles are granted by a project's name, and the mesh's credentials open
+		// any repository.
+		err = fmt.Errorf("%w: only owners of the mesh change a project's name or repository", errNoRight)
+	}
 	if err == nil && p.Repo != old.Repo && s.CheckRepo != nil {
 		err = s.CheckRepo(r.Context(), p.Repo)
 	}

@@ -45,6 +45,9 @@ type Terminal interface {
 type Config struct {
 	Room  Room
 	WhoIs func(*http.Request) (chat.Person, Role, error)
+	// RoleIn is the caller's role in single projects, by name, where it is
+	// stronger than that of WhoIs; nil: there are none.
+	RoleIn func(*http.Request) func(project string) Role
 
 	// Diff reads the change of a task's branch from git; no workspace is needed.
 	Diff func(context.Context, chat.Task, DiffOptions) (Diff, error)
@@ -157,8 +160,9 @@ func (s *Server) routes() http.Handler {
 		mux.Handle("/api/", s.API)
 	}
 
-	get("/{$}", s.home)
-	get("/events", s.listEvents)
+	for path, h := range map[string]handler{"/{$}": s.home, "/events": s.listEvents, "/projects": s.projects} {
+		mux.Handle("GET "+path, s.pageAbout(anything, Viewer, h))
+	}
 	get("/events/nodes", s.nodesEvents)
 	get("/events/nodes/{node}", s.nodeEvents)
 	get("/events/pool", s.poolEvents)
@@ -172,7 +176,6 @@ func (s *Server) routes() http.Handler {
 	mux.Handle("GET /pool/machines/{machine}/delete", s.page(Owner, s.machineDeleteForm))
 	get("/start", s.start)
 	get("/settings", s.settings)
-	get("/projects", s.projects)
 	get("/projects/new", s.projectForm)
 	get("/p/{project}", s.project)
 	get("/p/{project}/settings", s.projectSettings)

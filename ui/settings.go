@@ -122,10 +122,8 @@ func (s *Server) start(w http.ResponseWriter, r *http.Request) error {
 	for _, a := range v.Agents {
 		ready = ready || a.Ready && a.Name != "script"
 	}
-	for _, p := range s.Room.Projects() {
-		if !p.Removed {
-			v.Projects = append(v.Projects, p.Name)
-		}
+	for _, p := range s.projectsOf(callerOf(r)) {
+		v.Projects = append(v.Projects, p.Name)
 	}
 	if len(v.Projects) > 0 {
 		v.TaskURL = "/p/" + v.Projects[0]

@@ -129,8 +129,14 @@ func (s *Server) follow(w http.ResponseWriter, r *http.Request, step func(contex
 	if err := e.write("retry: 500\nevent: hello\ndata: " + s.Version + "\n\n"); err != nil {
 		return nil //nolint:nilerr // the reader is gone, nobody is left to tell
 	}
+	asked := time.Now()
 	for err == nil {
-		err = s.steps(ctx, e, step)
+		if time.Since(asked) >= rolePause {
+			asked, err = time.Now(), s.still(r)
+		}
+		if err == nil {
+			err = s.steps(ctx, e, step)
+		}
 	}
 	if !errors.Is(err, errGone) {
 		s.Logger.Info("stream ended", "path", r.URL.Path, "err", err)

@@ -256,7 +256,7 @@ func (s *Server) taskPageView(ctx context.Context, t chat.Task, c caller, view s
 	if p, err := s.Room.Project(string(t.Project)); err == nil {
 		v.Project = p.Name
 	}
-	all, _, _ := s.briefs()
+	all, _, _ := s.briefsOf(c)
 	all = slices.DeleteFunc(slices.Clone(all), func(b *brief) bool { return b.archived })
 	v.List = s.list(all, s.Room.Task, t.ID, s.Room.Now())
 	v.Tabs = s.tabs(v.URL)

@@ -36,6 +36,7 @@ type frame struct {
 	Moved   string   // the node that this reader's page just left, because it died
 	Notes   []note
 	Pool    bool // there is a page of the machines
+	Whole   bool // the reader has a role in the whole mesh
 }
 
 func (s *Server) frame(r *http.Request, title string) frame {
@@ -47,11 +48,12 @@ func (s *Server) frame(r *http.Request, title string) frame {
 	if c.Role == "" {
 		return f
 	}
-	f.Pool = s.Pool != nil
+	f.Whole = c.Mesh != ""
+	f.Pool = s.Pool != nil && f.Whole
 	a := s.around(r.Context())
 	f.Self, f.Reach, f.Others = a.self(), strings.Join(a.reach(), " "), strings.Join(a.others(), " ")
 	f.Moved, f.Notes = a.movedFrom(r), a.notes()
-	_, _, f.Needs = s.briefs()
+	_, _, f.Needs = s.briefsOf(c)
 	return f
 }
 

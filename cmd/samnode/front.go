@@ -77,8 +77,7 @@ func (n *node) readyz(w http.ResponseWriter, _ *http.Request) {
 }
 
 // who is the person behind a request, and the role in the whole mesh: the
-// network's grant if there is one, else what the mesh's own list says. A grant
-// for some projects opens no pages: those know roles of the whole mesh only.
+// network's grant if there is one, else what the mesh's own list says.
 func (n *node) who(r *http.Request) (chat.Person, mesh.Role, error) {
 	c, err := mesh.WhoIs(r)
 	if err != nil {
@@ -150,6 +149,15 @@ func (n *node) whoIs(r *http.Request) (chat.Person, ui.Role, error) {
 		err = nil
 	}
 	return person, ui.Role(role), err
+}
+
+// rolesIn are the caller's roles in single projects, for the pages.
+func (n *node) rolesIn(r *http.Request) func(project string) ui.Role {
+	c, err := mesh.WhoIs(r)
+	if err != nil || len(c.Grants) == 0 {
+		return nil // who has no grants has no such roles, and an error is whoIs's to tell
+	}
+	return func(project string) ui.Role { return ui.Role(c.RoleIn(project)) }
 }
 
 // roleOrGrants is roleOf for what knows roles in single projects: who has such a

@@ -11,7 +11,7 @@ import (
 )
 
 // TestTailnetGrantsOfProjects: the tailnet's policy gives a person a role in one
-// project, which opens that one alone, and no pages.
+// project, which opens that one alone, in the API and in the pages.
 func TestTailnetGrantsOfProjects(t *testing.T) {
 	needProcesses(t)
 	t.Parallel()
@@ -51,12 +51,14 @@ func TestTailnetGrantsOfProjects(t *testing.T) {
 			t.Errorf("%s is %d: %s", path, code, text)
 		}
 	}
-	resp, err := ben.Client.Get(n.page + "/t/" + string(v.ID))
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp.Body.Close()
-	if resp.StatusCode != http.StatusForbidden {
-		t.Errorf("a page is %d, want 403: pages know roles of the whole mesh only", resp.StatusCode)
+	for path, want := range map[string]int{"/": 200, "/t/" + string(v.ID): 200, "/p/app": 200, "/p/other": 404, "/pool": 403, "/settings": 403} {
+		resp, err := ben.Client.Get(n.page + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != want {
+			t.Errorf("%s is %d, want %d", path, resp.StatusCode, want)
+		}
 	}
 }

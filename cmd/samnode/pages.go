@@ -22,7 +22,7 @@ func (n *node) openPages(context.Context) error {
 	view := meshView{n}
 	pages, err := ui.New(ui.Config{
 		Room:  n.room,
-		WhoIs: n.whoIs,
+		WhoIs: n.whoIs, RoleIn: n.rolesIn,
 		Diff:  n.diff,
 		Files: n.files,
 		Merge: func(ctx context.Context, t chat.Task, method string, by chat.Author) error {
