@@ -92,6 +92,29 @@ func TestShellForms(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	t.Run("a program on the connection itself", func(t *testing.T) {
+		t.Parallel()
+		c, err := r.Serve(t.Context(), ExecSpec{Args: []string{"sh", "-c", "read line; echo $line for $WHOM; cat; echo end"}, Env: []string{"WHOM=ana"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if _, err := io.WriteString(c, "hello\nmore"); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := io.ReadAll(c); string(out) != "hello for ana\nmoreend\n" || err != nil {
+			t.Errorf("it gave %q, %v", out, err)
+		}
+		if _, err := r.Serve(t.Context(), ExecSpec{Args: []string{"no-such-program"}}); !errors.Is(err, ErrStart) {
+			t.Errorf("a program that is not there = %v", err)
+		}
+		if _, err := r.Serve(t.Context(), ExecSpec{Command: "true"}); !errors.Is(err, ErrInvalid) {
+			t.Errorf("a line for the shell = %v", err)
+		}
+	})
 	t.Run("a terminal for one at a time", func(t *testing.T) {
 		t.Parallel()
 		spec := TerminalSpec{ID: "mine", Alone: true}

@@ -67,6 +67,8 @@ func (s *server) call(ctx context.Context, c *net.UnixConn) error {
 		return s.exec(ctx, c, w, q)
 	case "terminal":
 		return s.terminal(ctx, c, w, q)
+	case "serve":
+		return s.serveProgram(c, w, q)
 	case "dial":
 		return s.dial(ctx, c, w, q)
 	case "listen":

@@ -102,7 +102,7 @@ func (c *conn) join(ch ssh.Channel, requests <-chan *ssh.Request, to net.Conn) {
 
 // copied copies until the end; false: something broke.
 func copied(to io.Writer, from io.Reader) bool {
-	_, err := io.CopyBuffer(writer{to}, reader{from}, make([]byte, 32<<10))
+	_, err := io.CopyBuffer(writer{to}, reader{from}, make([]byte, 64<<10))
 	return err == nil
 }
 

@@ -27,7 +27,23 @@ func (s *session) command(line string) (int, error) {
 // their servers there, and in the working copy those would be committed.
 func (s *session) serveFiles() (int, error) {
 	s.files.Add(1)
-	return s.exec(shim.ExecSpec{Args: []string{s.space.Binary, "sftp-server", "--shortcut", s.space.Dir}})
+	server, err := s.space.Shim.Serve(s.ctx, shim.ExecSpec{
+		Args: []string{s.space.Binary, "sftp-server", "--shortcut", s.space.Dir}, Env: slices.Concat(s.space.Env, s.env),
+	})
+	if err != nil {
+		return failed, lost(err)
+	}
+	defer server.Close()
+	defer context.AfterFunc(s.ctx, func() { server.Close() })()
+	go func() {
+		if half, ok := server.(interface{ CloseWrite() error }); copied(server, s.ch) && ok {
+			_ = ignoreClosed(half.CloseWrite()) // it may have ended
+		}
+	}()
+	if !copied(s.ch, server) {
+		return failed, lost(io.ErrUnexpectedEOF)
+	}
+	return 0, nil
 }
 
 func (s *session) exec(e shim.ExecSpec) (int, error) {
