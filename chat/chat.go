@@ -129,10 +129,13 @@ type Project struct {
 	Machine Needs     `json:"machine,omitzero"`
 	// SSHAgent lets people take their ssh agent with them into a workspace (ssh
 	// -A), where the coding agent can use it as well, for as long as they stay.
-	SSHAgent bool      `json:"ssh_agent,omitempty"`
-	Created  time.Time `json:"created"`
-	Author   Author    `json:"author"`
-	Removed  bool      `json:"removed,omitempty"` // kept so that its tasks stay readable
+	SSHAgent bool `json:"ssh_agent,omitempty"`
+	// Record keeps what shells of the project's workspaces show, on the machine
+	// that has the workspace.
+	Record  bool      `json:"record,omitempty"`
+	Created time.Time `json:"created"`
+	Author  Author    `json:"author"`
+	Removed bool      `json:"removed,omitempty"` // kept so that its tasks stay readable
 }
 
 // Needs are what the machine of a project's tasks must have, the whole of it. The

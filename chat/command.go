@@ -49,6 +49,7 @@ type Op struct {
 	End     *End     `json:"end,omitempty"`
 	Pull    *Pull    `json:"pull,omitempty"`
 	Kept    *Kept    `json:"kept,omitempty"`
+	Visits  *Visits  `json:"visits,omitempty"`
 }
 
 // --- by people ---

@@ -164,6 +164,8 @@ func (o Op) ids() []string {
 		return []string{o.SettingPut.Name}
 	case o.Kept != nil:
 		return []string{string(o.Kept.Task), o.Kept.Head}
+	case o.Visits != nil:
+		return []string{string(o.Visits.Task)}
 	}
 	return nil
 }

@@ -10,7 +10,7 @@ import (
 )
 
 // Export writes a task with its whole history, page by page: format "md" for
-// people, "json" for programs (an object with task and messages).
+// people, "json" for programs (an object with task, messages and visits).
 func (r *Room) Export(ctx context.Context, w io.Writer, task TaskID, format string) error {
 	t, err := r.Task(string(task))
 	if err != nil {
@@ -71,7 +71,11 @@ func (r *Room) exportJSON(ctx context.Context, w *bufio.Writer, t Task) error {
 	if err != nil {
 		return err
 	}
-	_, err = w.WriteString("\n]}\n")
+	visits, err := json.Marshal(append([]Visit{}, r.Visits(t.ID)...))
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(w, "\n],\n\"visits\":%s}\n", visits)
 	return err
 }
 
@@ -83,10 +87,45 @@ func (r *Room) exportMarkdown(ctx context.Context, w *bufio.Writer, t Task) erro
 	if err != nil {
 		return err
 	}
-	return r.each(ctx, t.ID, func(m Message) error {
+	err = r.each(ctx, t.ID, func(m Message) error {
 		_, err := w.WriteString(markdownOf(m))
 		return err
 	})
+	if visits := r.Visits(t.ID); err == nil && len(visits) > 0 {
+		_, err = w.WriteString(markdownVisits(visits))
+	}
+	return err
+}
+
+// markdownVisits is who was in the workspaces, as a section.
+func markdownVisits(list []Visit) string {
+	const layout = "2006-01-02 15:04:05"
+	var b strings.Builder
+	b.WriteString("\n## Who was in the workspace\n\n")
+	for _, v := range list {
+		end := "went on"
+		if !v.Ended.IsZero() {
+			end = "until " + v.Ended.Format(layout)
+		}
+		fmt.Fprintf(&b, "- %s, %s: %s from %s, by %s", v.Began.Format(layout), end, v.Person, or(v.Device, "an unknown device"), v.By)
+		if v.What != "" {
+			fmt.Fprintf(&b, ", %s", quoteCode(v.What))
+		}
+		if v.Count > 1 {
+			fmt.Fprintf(&b, ", %d times", v.Count)
+		}
+		b.WriteString("\n")
+	}
+	return b.String()
+}
+
+// quoteCode puts a line into a code span that the line cannot close.
+func quoteCode(text string) string {
+	mark := "`"
+	for strings.Contains(text, mark) {
+		mark += "`"
+	}
+	return mark + " " + text + " " + mark
 }
 
 // markdownOf is one message as a section.

@@ -71,7 +71,27 @@ func (p *player) person(t Task) Op {
 		{Retry: &Retry{Task: t.ID}},
 		{Release: &Release{Task: t.ID}},
 		{Pull: &Pull{Task: t.ID, Pull: PullRequest{Number: 3, URL: "u", State: p.pick("open", "merged")}, Note: &Item{Text: "Checks failed."}}},
-	}[p.rng.IntN(16)]
+		{Visits: p.visits(t)},
+	}[p.rng.IntN(17)]
+}
+
+// visits are a few that begin, end, and are over.
+func (p *player) visits(t Task) *Visits {
+	op := &Visits{Task: t.ID}
+	for range p.rng.IntN(3) {
+		v := Visit{
+			ID: fmt.Sprintf("v%d", p.rng.IntN(150)), Person: "ana@x", Device: p.pick("", "laptop"), By: VisitBy(p.pick("page", "shell", "nothing")),
+			Began: testTime.Add(time.Duration(p.rng.IntN(p.n)) * time.Minute),
+		}
+		if p.rng.IntN(2) == 0 {
+			v.Ended = v.Began.Add(time.Minute)
+		}
+		op.Visits = append(op.Visits, v)
+	}
+	if p.rng.IntN(2) == 0 {
+		op.Line = &Line{ID: p.pick("stay", "first"), Text: "Ana is here."}
+	}
+	return op
 }
 
 // leased is what the node and the leader do to a task that has a lease.
@@ -210,6 +230,9 @@ func play(t *testing.T, seed uint64, n int) (log []Command, count map[string]int
 	count = map[string]int{}
 	for p.n = 1; p.n <= n; p.n++ {
 		cmd := Command{Version: 1, ID: fmt.Sprintf("c%d", p.n), Author: Author{Person: "ana@x"}, Op: p.op()}
+		if cmd.Op.Visits != nil {
+			cmd.Author = Author{Node: Node(p.pick("n", "o"))}
+		}
 		if p.n > 5 && p.rng.IntN(15) == 0 {
 			cmd = log[p.rng.IntN(len(log))]
 		}
@@ -289,7 +312,7 @@ func FuzzSnapshot(f *testing.F) {
 // TestPlayReachesEveryOp keeps the fuzzer honest: each op is taken somewhere.
 func TestPlayReachesEveryOp(t *testing.T) {
 	total := map[string]int{}
-	for seed := range uint64(40) {
+	for seed := range uint64(80) {
 		_, count := play(t, seed+1000, 200)
 		for op, n := range count {
 			total[op] += n

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// State is the conversation in memory: projects, tasks, secrets, people,
-// settings, the outcomes of the last commands. Messages are on disk.
+// State is the conversation in memory: projects, tasks, who visited their
+// workspaces, secrets, people, settings, the outcomes of the last commands. Messages are on disk.
 //
 // One goroutine applies commands and owns everything but the tables' bases,
 // which it shares with the readers of Room: they are changed in Commit only,
@@ -23,6 +23,7 @@ type State struct {
 	secrets  table[string, Secret] // by secretKey
 	people   table[Person, *Member]
 	settings table[string, Setting] // by name
+	visits   table[TaskID, []Visit]
 	usual    table[string, []int64] // by usualKey: milliseconds of the last runs of a step
 	numbers  table[string, uint64]  // command id to its number
 	commands table[uint64, command] // by number modulo window
@@ -51,6 +52,7 @@ const (
 	rowSecret  = "secret"
 	rowPerson  = "person"
 	rowSetting = "setting"
+	rowVisits  = "visits"
 	rowUsual   = "usual"
 	rowCommand = "command"
 )
@@ -63,6 +65,7 @@ func NewState() *State {
 		secrets:  newTable[string, Secret](),
 		people:   newTable[Person, *Member](),
 		settings: newTable[string, Setting](),
+		visits:   newTable[TaskID, []Visit](),
 		usual:    newTable[string, []int64](),
 		numbers:  newTable[string, uint64](),
 		commands: newTable[uint64, command](),
@@ -162,6 +165,8 @@ func (a *applier) applyLeased(op Op) error {
 		return a.pull(op.Pull)
 	case op.Kept != nil:
 		return a.kept(op.Kept)
+	case op.Visits != nil:
+		return a.visits(op.Visits)
 	}
 	return refuse(CodeInvalid, "The command carries no op.")
 }
@@ -248,6 +253,7 @@ func (s *State) appendEdits(edits []Edit, all bool) []Edit {
 	edits = tableEdits(edits, rowSecret, &s.secrets, all)
 	edits = tableEdits(edits, rowPerson, &s.people, all)
 	edits = tableEdits(edits, rowSetting, &s.settings, all)
+	edits = tableEdits(edits, rowVisits, &s.visits, all)
 	edits = tableEdits(edits, rowUsual, &s.usual, all)
 	return s.appendCommands(edits, all)
 }
@@ -259,6 +265,7 @@ func (s *State) Commit() []TaskID {
 	s.secrets.commit()
 	s.people.commit()
 	s.settings.commit()
+	s.visits.commit()
 	s.usual.commit()
 	s.numbers.commit()
 	s.commands.commit()
@@ -273,6 +280,7 @@ func (s *State) Rollback() {
 	s.secrets.rollback()
 	s.people.rollback()
 	s.settings.rollback()
+	s.visits.rollback()
 	s.usual.rollback()
 	s.numbers.rollback()
 	s.commands.rollback()
@@ -313,6 +321,8 @@ func (s *State) loadRow(r Row) error {
 		return loadInto(&s.people, Person(r.ID), r.Data)
 	case rowSetting:
 		return loadInto(&s.settings, r.ID, r.Data)
+	case rowVisits:
+		return loadInto(&s.visits, TaskID(r.ID), r.Data)
 	case rowUsual:
 		return loadInto(&s.usual, r.ID, r.Data)
 	case rowCommand:

@@ -42,8 +42,9 @@ var moves = map[string]map[TaskState][]TaskState{
 		Preparing: {Queued, Failed}, Starting: {Queued, Failed}, Working: {NeedsYou, Stopped, Failed}, NeedsYou: {Stopped, Failed},
 		Publishing: {Queued, Stopped, Failed}, Idle: {Queued, Failed}, Stopped: {Failed}, Failed: {},
 	}),
-	"pull": everywhere(),
-	"kept": everywhere(),
+	"pull":   everywhere(),
+	"kept":   everywhere(),
+	"visits": everywhere(),
 }
 
 // states are all of them, in the order of a task's life.

@@ -129,6 +129,7 @@ func variants(token uint64) map[string][]Op {
 		"end":    {{End: &End{Task: "T", Token: token}}, {End: &End{Task: "T", Token: token, Failure: &Failure{Reason: "broken"}}}},
 		"pull":   {{Pull: &Pull{Task: "T", Pull: PullRequest{Number: 1, URL: "u"}}}},
 		"kept":   {{Kept: &Kept{Task: "T", Token: token - 1, Workspace: 1, Text: "Kept."}}},
+		"visits": {{Visits: &Visits{Task: "T", Visits: []Visit{{ID: "v", Person: "ana@x", By: VisitShell, Began: testTime}}, Line: &Line{ID: "stay", Text: "Ana is here."}}}},
 	}
 }
 
@@ -177,7 +178,11 @@ func applyOne(t *testing.T, from TaskState, with setup, op Op) (TaskState, error
 	task := taskIn(from, with, m)
 	s.tasks.put("T", task)
 	s.Commit()
-	if err := s.Apply(9, testTime.Add(time.Hour), Command{Version: 1, ID: "c", Author: Author{Person: "ana@x"}, Op: op}, m); err != nil {
+	by := Author{Person: "ana@x"}
+	if op.Visits != nil {
+		by = Author{Node: "n"}
+	}
+	if err := s.Apply(9, testTime.Add(time.Hour), Command{Version: 1, ID: "c", Author: by, Op: op}, m); err != nil {
 		t.Fatal(err)
 	}
 	out, _ := s.Outcome("c")

@@ -70,9 +70,35 @@ type AgentInfo struct {
 
 // TerminalInfo is one terminal of a workspace.
 type TerminalInfo struct {
-	ID      string
-	Created time.Time
-	Running bool
+	ID       string    `json:"id"`
+	Name     string    `json:"name"`
+	Created  time.Time `json:"created"`
+	Rows     uint16    `json:"rows"`
+	Cols     uint16    `json:"cols"`
+	Maker    string    `json:"maker,omitempty"` // person
+	Held     string    `json:"held,omitempty"`  // the only person who may type
+	Recorded bool      `json:"recorded,omitempty"`
+	People   []Present `json:"people,omitempty"`
+}
+
+// Present is somebody at a terminal.
+type Present struct {
+	Person  string    `json:"person"`
+	Device  string    `json:"device,omitempty"`
+	By      string    `json:"by,omitempty"` // page or ssh
+	Since   time.Time `json:"since"`
+	Watches bool      `json:"watches,omitempty"` // does not type
+	Leads   bool      `json:"leads,omitempty"`   // typed last: the size is theirs
+	You     bool      `json:"you,omitempty"`
+}
+
+// Attach says who comes to which terminal, and how.
+type Attach struct {
+	ID         string
+	Rows, Cols uint16
+	Person     chat.Person
+	Owner      bool // may take typing over
+	Watch      bool // neither types, nor resizes, nor makes one
 }
 
 // Port is a listening port of a workspace.

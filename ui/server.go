@@ -36,7 +36,13 @@ const (
 // program.
 type Terminal interface {
 	io.ReadWriteCloser
+	// Resize says how large the page's terminal can be; it counts for who typed
+	// last.
 	Resize(rows, cols uint16) error
+	// Info is how the terminal is now, as far as a reader was told.
+	Info() TerminalInfo
+	// Changes gets a value when Info has changed; it is never closed.
+	Changes() <-chan struct{}
 }
 
 // Config is what the pages need from the rest of the node. Room and WhoIs are
@@ -58,11 +64,16 @@ type Config struct {
 	// OpenPull opens the task's pull request, or marks a draft ready.
 	OpenPull func(ctx context.Context, task chat.Task, draft bool, by chat.Author) error
 
-	// Terminal attaches to a terminal, making it when it does not exist.
-	Terminal      func(ctx context.Context, task chat.TaskID, id string, rows, cols uint16) (Terminal, error)
+	// Terminal attaches to a terminal, making it when it does not exist. The
+	// context is the request's, which says where the person is.
+	Terminal      func(ctx context.Context, task chat.TaskID, a Attach) (Terminal, error)
 	Terminals     func(context.Context, chat.TaskID) ([]TerminalInfo, error)
 	CloseTerminal func(ctx context.Context, task chat.TaskID, id string) error
-	Ports         func(context.Context, chat.TaskID) ([]Port, error)
+	// RenameTerminal gives a terminal another name, for everybody.
+	RenameTerminal func(ctx context.Context, task chat.TaskID, id, name string) error
+	// HoldTerminal lets one person alone type, or everybody again.
+	HoldTerminal func(ctx context.Context, task chat.TaskID, id string, who Attach, on bool) error
+	Ports        func(context.Context, chat.TaskID) ([]Port, error)
 	// SSH says how people's own tools get into the task's workspace; nil: this
 	// node has no SSH front, and no page speaks of one.
 	SSH func(chat.Task) SSHAddr
@@ -109,6 +120,7 @@ type Server struct {
 	table     table
 	cache     rowCache
 	beatEvery time.Duration
+	askEvery  time.Duration // who is at a terminal, whether they may still
 	tasks     relays[taskKey, taskStep]
 	rows      relays[struct{}, rowStep]
 	done      context.Context // ends the streams
@@ -130,7 +142,7 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{Config: cfg, assets: files, text: newMarkdown(), beatEvery: beatEvery}
+	s := &Server{Config: cfg, assets: files, text: newMarkdown(), beatEvery: beatEvery, askEvery: rolePause}
 	s.done, s.stop = context.WithCancel(context.Background())
 	s.openRelays()
 	s.handler = headers(http.NewCrossOriginProtection().Handler(s.routes()))
@@ -191,7 +203,8 @@ func (s *Server) routes() http.Handler {
 	get("/t/{task}/journal", s.journal)
 	get("/t/{task}/output/{message}", s.output)
 	get("/t/{task}/export", s.export)
-	mux.Handle("GET /t/{task}/terminals/{id}/ws", s.page(Member, s.terminalSocket))
+	get("/t/{task}/terminals", s.terminalList)
+	get("/t/{task}/terminals/{id}/ws", s.terminalSocket)
 
 	post("/projects/new", Member, s.projectCreate)
 	post("/p/{project}/settings", Owner, s.projectSave)
@@ -222,6 +235,8 @@ func (s *Server) routes() http.Handler {
 	post("/t/{task}/pull", Member, s.openPull)
 	post("/t/{task}/merge", Member, s.merge)
 	post("/t/{task}/terminals/{id}/close", Member, s.closeTerminal)
+	post("/t/{task}/terminals/{id}/name", Member, s.nameTerminal)
+	post("/t/{task}/terminals/{id}/hold", Member, s.holdTerminal)
 
 	if s.Dev {
 		get("/gallery", s.gallery)

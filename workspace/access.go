@@ -25,28 +25,6 @@ func (r *Runner) live(task chat.TaskID) (*run, *shim.Client, error) {
 	return n, c, err
 }
 
-// Terminal is one attachment to a terminal of a workspace, here or on another
-// node. Read gives the last output first, then what comes, and io.EOF when the
-// program has ended. Close detaches and leaves the program running.
-type Terminal interface {
-	io.ReadWriteCloser
-	Resize(rows, cols uint16) error
-}
-
-// Terminal attaches to a terminal of the task's workspace, making it when it
-// is new.
-func (r *Runner) Terminal(ctx context.Context, task chat.TaskID, id string, rows, cols uint16) (Terminal, error) {
-	n, c, err := r.live(task)
-	if err != nil {
-		return nil, err
-	}
-	t, err := c.OpenTerminal(ctx, shim.TerminalSpec{ID: id, Rows: rows, Cols: cols, Dir: n.space.Dir, Env: append([]string{"TERM=xterm-256color"}, n.env...)})
-	if err != nil {
-		return nil, err
-	}
-	return t, nil
-}
-
 // Running lists the tasks whose leases this node works on, in order. What it
 // only clears up after a lease that ended is not among them.
 func (r *Runner) Running() []chat.TaskID {
@@ -81,24 +59,6 @@ func (r *Runner) Healthy(ctx context.Context) error {
 		return fmt.Errorf("the container %s of a workspace that ended is still there, and is being removed (by hand: docker rm -f %s)", st.Name, st.Name)
 	}
 	return nil
-}
-
-// Terminals lists the open terminals of the task's workspace.
-func (r *Runner) Terminals(ctx context.Context, task chat.TaskID) ([]shim.TerminalInfo, error) {
-	_, c, err := r.live(task)
-	if err != nil {
-		return nil, err
-	}
-	return c.Terminals(ctx)
-}
-
-// CloseTerminal ends a terminal and what runs in it.
-func (r *Runner) CloseTerminal(ctx context.Context, task chat.TaskID, id string) error {
-	_, c, err := r.live(task)
-	if err != nil {
-		return err
-	}
-	return c.CloseTerminal(ctx, id)
 }
 
 // Ports lists what listens in the task's workspace.

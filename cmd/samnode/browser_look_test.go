@@ -78,7 +78,7 @@ func TestBrowserTerminal(t *testing.T) {
 	p.enter("echo sum=$((40+2)); KEPT=here")
 	p.wait(terminalText + `.includes("sum=42")`)
 
-	p.click("[data-do=term-new]")
+	p.click("#term-new")
 	p.wait(`document.querySelectorAll("#term-tabs [data-id]").length === 2`)
 	p.wait(terminalText + `.includes("$") && !` + terminalText + `.includes("sum=42")`)
 	p.enter("git log --oneline; python3 -m unittest -v")
@@ -86,9 +86,11 @@ func TestBrowserTerminal(t *testing.T) {
 	p.shot("terminal")
 	p.still()
 
-	// The page comes back to what runs: its screen and its shell.
+	// The page comes back to what runs: the shell that was open, and its screen.
 	p.do(chromedp.Reload())
 	p.wait(`document.querySelectorAll("#term-tabs [data-id]").length === 2`)
+	p.wait(terminalText + `.includes("Ran 1 test")`)
+	p.click("#term-tabs [data-id=t1]")
 	p.wait(terminalText + `.includes("sum=42")`)
 	p.enter("echo still $KEPT")
 	p.wait(terminalText + `.includes("still here")`)
@@ -99,7 +101,7 @@ func TestBrowserTerminal(t *testing.T) {
 	p.expect("WebSocket|net::ERR_|Failed to load resource")
 	n.kill()
 	n.start()
-	p.wait(terminalText + `.includes("attaching again")  || ` + terminalText + `.includes("Ran 1 test")`)
+	p.wait(terminalText + `.includes("Ran 1 test") && document.querySelector("#term-people .chip")`)
 	p.click("#term-tabs [data-id=t1]")
 	p.wait(terminalText + `.includes("still here")`)
 	p.click("#term")

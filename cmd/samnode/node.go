@@ -52,6 +52,7 @@ type node struct {
 	decided  decisions
 	traces   *traces
 	door     sheet[*sshDoor]
+	visits   *visits
 	caught   chan struct{} // closed when this node applied what was committed before it started
 	pages    *ui.Server
 }
@@ -189,6 +190,7 @@ func (n *node) serve(ctx context.Context) error {
 	if err := n.serveBinary(ctx, g); err != nil {
 		return err
 	}
+	n.keepVisits(ctx, g)
 	if err := n.serveSSH(ctx, g); err != nil {
 		return err
 	}

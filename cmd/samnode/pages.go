@@ -20,6 +20,7 @@ import (
 // openPages builds the pages and the API over everything below them.
 func (n *node) openPages(context.Context) error {
 	view := meshView{n}
+	n.visits = newVisits(n.putVisits, n.c.Logger)
 	pages, err := ui.New(ui.Config{
 		Room:  n.room,
 		WhoIs: n.whoIs, RoleIn: n.rolesIn,
@@ -30,7 +31,8 @@ func (n *node) openPages(context.Context) error {
 			return err
 		},
 		OpenPull: n.openPull,
-		Terminal: n.terminal, Terminals: n.terminals, CloseTerminal: n.closeTerminal, Ports: n.ports, SSH: n.sshAddr,
+		Terminal: n.terminal, Terminals: n.terminals, CloseTerminal: n.closeTerminal, RenameTerminal: n.renameTerminal, HoldTerminal: n.holdTerminal,
+		Ports: n.ports, SSH: n.sshAddr,
 		Journal: n.journal, Output: n.output,
 		Agents:      n.agentInfos,
 		MachineCost: n.machineCost,

@@ -11,6 +11,7 @@ import (
 	"github.com/samnode/samnode/ui"
 	"github.com/samnode/samnode/workspace"
 	"github.com/samnode/samnode/workspace/remote"
+	"github.com/samnode/samnode/workspace/shim"
 )
 
 // openSpaces reaches the workspaces of the other nodes.
@@ -42,57 +43,13 @@ func (n *node) place(task chat.TaskID) (at chat.Node, here bool, err error) {
 
 // noWorkspace turns the runner's word into one that pages and API know.
 func noWorkspace(err error) error {
-	if errors.Is(err, workspace.ErrNoWorkspace) || errors.Is(err, workspace.ErrAway) {
+	switch {
+	case errors.Is(err, workspace.ErrNoWorkspace), errors.Is(err, workspace.ErrAway), errors.Is(err, shim.ErrRefused):
 		return fmt.Errorf("%w: %w", chat.ErrRefused, err)
+	case errors.Is(err, shim.ErrNotFound):
+		return fmt.Errorf("%w: %w", chat.ErrNotFound, err)
 	}
 	return err
-}
-
-func (n *node) terminal(ctx context.Context, task chat.TaskID, id string, rows, cols uint16) (ui.Terminal, error) {
-	at, here, err := n.place(task)
-	if err != nil {
-		return nil, err
-	}
-	var t workspace.Terminal
-	if here {
-		t, err = n.runner.Terminal(ctx, task, id, rows, cols)
-	} else {
-		t, err = n.spaces.Terminal(ctx, at, task, id, rows, cols)
-	}
-	if err != nil {
-		return nil, noWorkspace(err)
-	}
-	return t, nil
-}
-
-func (n *node) terminals(ctx context.Context, task chat.TaskID) ([]ui.TerminalInfo, error) {
-	at, here, err := n.place(task)
-	if err != nil {
-		return nil, err
-	}
-	list, err := n.runner.Terminals(ctx, task)
-	if !here {
-		list, err = n.spaces.Terminals(ctx, at, task)
-	}
-	if err != nil {
-		return nil, noWorkspace(err)
-	}
-	var out []ui.TerminalInfo
-	for _, t := range list {
-		out = append(out, ui.TerminalInfo{ID: t.ID, Created: t.Started, Running: true})
-	}
-	return out, nil
-}
-
-func (n *node) closeTerminal(ctx context.Context, task chat.TaskID, id string) error {
-	at, here, err := n.place(task)
-	if err != nil {
-		return err
-	}
-	if here {
-		return noWorkspace(n.runner.CloseTerminal(ctx, task, id))
-	}
-	return noWorkspace(n.spaces.CloseTerminal(ctx, at, task, id))
 }
 
 func (n *node) ports(ctx context.Context, task chat.TaskID) ([]ui.Port, error) {

@@ -25,26 +25,24 @@ import (
 // and a client that knows one knows all.
 const secretHostKey = "SSH_HOST_KEY"
 
-// sshDoor is the SSH server of a node, how long it is open, and who came in.
+// sshDoor is the SSH server of a node, and how long it is open.
 type sshDoor struct {
 	*sshd.Server
-	open  context.Context
-	stays *stays
+	open context.Context
 }
 
 // serveSSH lets people into workspaces: over the tailnet, and by way of the API.
 func (n *node) serveSSH(ctx context.Context, g *errgroup.Group) error {
-	door := &sshDoor{open: ctx, stays: newStays(n.noteStay), Server: sshd.New(sshd.Config{HostKey: n.hostKey, Enter: n.enter, Node: n.isHost, Logger: n.c.Logger})}
+	door := &sshDoor{open: ctx, Server: sshd.New(sshd.Config{HostKey: n.hostKey, Enter: n.enter, Node: n.isHost, Logger: n.c.Logger})}
 	n.door.set(door)
 	if n.id.Network != onTailnet { // there the API is the only way
-		g.Go(func() error { <-ctx.Done(); door.stays.close(); return nil })
 		return nil
 	}
 	l, err := n.net.Listen(ctx, mesh.SSH)
 	if err != nil {
 		return fmt.Errorf("listening for ssh: %w", err)
 	}
-	g.Go(func() error { defer door.stays.close(); return door.Serve(ctx, l) })
+	g.Go(func() error { return door.Serve(ctx, l) })
 	return nil
 }
 
@@ -128,15 +126,15 @@ func (n *node) enter(ctx context.Context, c net.Conn, name string) (*sshd.Space,
 		return nil, n.noWay(began.task, err)
 	}
 	g := guest{id, began.who.Person, deviceOf(began.who)}
-	n.door.get().stays.enter(g)
 	return &sshd.Space{
-		Shim: shim.NewClient(func(ctx context.Context) (net.Conn, error) { return n.connect(ctx, id) }),
+		Shim: n.shimOf(id),
 		Dir:  in.Dir, Env: in.Env, Binary: in.Binary, Shells: shellsOf(began.who.Person), Agent: began.project.SSHAgent,
 		Check: func(context.Context) error {
 			_, err := n.admitSSH(ctx, string(id)) // who calls is asked of the network anew
 			return err
 		},
-		Left: func(v sshd.Visit) { n.door.get().stays.leave(g, v) },
+		Who: shim.Who{Person: string(g.person), Device: g.device, By: bySSH},
+		Did: func(by sshd.Use, what string) func(int64) { return n.visits.enter(visit{g, sshUse(by), what}) },
 	}, nil
 }
 
@@ -219,20 +217,4 @@ func (n *node) connect(ctx context.Context, task chat.TaskID) (net.Conn, error) 
 		return n.runner.Connect(ctx, task)
 	}
 	return n.spaces.Connect(ctx, at, task)
-}
-
-// noteStay says something on a task of who is in its workspace. A task whose
-// lease has ended takes no notes any more: then this node's own log has it.
-func (n *node) noteStay(task chat.TaskID, text string) {
-	n.c.Logger.Info("ssh", "task", task, "what", text)
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	t, err := n.room.Task(string(task))
-	if err == nil && t.Lease != nil {
-		item := chat.Item{ID: chat.NewID(), Kind: chat.KindStatus, Level: "info", Text: text, Closed: true}
-		_, err = n.room.Do(ctx, chat.Author{Node: chat.Node(n.c.Node)}, "", chat.Op{Note: &chat.Note{Task: t.ID, Token: t.Lease.Token, Item: item}})
-	}
-	if err != nil {
-		n.c.Logger.Warn("noting who is in a workspace", "task", task, "err", err)
-	}
 }

@@ -1,5 +1,5 @@
 // What the script adds to pages that are whole without it: the live stream,
-// own input at once, keys, and the terminal. No framework, no build step.
+// own input at once, and keys. No framework, no build step.
 "use strict";
 (() => {
 const $ = (sel, root = document) => root.querySelector(sel);
@@ -790,7 +790,6 @@ document.addEventListener("click", async (e) => {
   const act = el.closest("[data-do]")?.dataset.do;
   if (act === "palette") openPalette();
   if (act === "close") el.closest("dialog").close();
-  if (act === "term-new") openTerminal(freshTerminal());
   if (el.closest(".tool > summary a")) e.stopPropagation();
   if (el.id === "newer") { scroller.scrollTop = 0; unseen = 0; unseenAsk = false; newerPill(); }
   const earlier = el.closest("#earlier");
@@ -1034,110 +1033,6 @@ palette?.addEventListener("keydown", (e) => {
   $("input", palette).setAttribute("aria-activedescendant", all[picked].id);
 });
 
-// --- terminal ---
-
-const term = $("#term");
-let socket = null, screen = null, fit = null, current = "", ctrl = false;
-
-const load = (tag, props) => new Promise((ok, bad) => {
-  document.head.append(Object.assign(make(tag, props), { onload: ok, onerror: () => bad(new Error("it did not load")) }));
-});
-const terminalIDs = () => $$("#term-tabs [data-id]").map((el) => el.dataset.id);
-
-function freshTerminal() {
-  for (let n = 1; ; n++) if (!terminalIDs().includes("t" + n)) return "t" + n;
-}
-
-function terminalTab(id) {
-  let tab = $$("#term-tabs [data-id]").find((el) => el.dataset.id === id);
-  if (!tab) {
-    tab = make("button", { type: "button" });
-    tab.dataset.id = id;
-    tab.setAttribute("role", "tab");
-    $("#term-tabs").append(tab);
-  }
-  const name = "term." + main.dataset.task + "." + id;
-  tab.textContent = store.get(name) || id;
-  tab.title = "Double click renames, middle click or Delete closes";
-  tab.onclick = () => openTerminal(id);
-  tab.ondblclick = () => {
-    const next = prompt("Name of this terminal", tab.textContent);
-    if (next !== null) { store.set(name, next.slice(0, 30)); terminalTab(id); }
-  };
-  const close = async () => {
-    if (!confirm("End the terminal " + tab.textContent + " and what runs in it?")) return;
-    const answer = await fetch(term.dataset.url + id + "/close", { method: "POST", headers: { "X-Samnode": "1" } });
-    if (!answer.ok) { toast((await answer.text()).trim(), true); return; }
-    tab.remove();
-    if (current === id) openTerminal(terminalIDs()[0] || freshTerminal());
-  };
-  tab.onauxclick = close;
-  tab.onkeydown = (e) => { if (e.key === "Delete") close(); };
-  return tab;
-}
-
-async function startTerminal() {
-  if (!term.dataset.xterm) return;
-  await load("link", { rel: "stylesheet", href: term.dataset.css });
-  await load("script", { src: term.dataset.xterm });
-  await load("script", { src: term.dataset.fit });
-  screen = new window.Terminal({
-    fontFamily: getComputedStyle(html).getPropertyValue("--mono"), fontSize: 13, cursorBlink: false, scrollback: 10000,
-    theme: { background: "#0A0C0F", foreground: "#C9D1DB", cursor: "#C9D1DB", selectionBackground: "#3A4656", black: "#76808C", red: "#FF7B72", green: "#5FCB7E", yellow: "#E3B341", blue: "#79A8FF", magenta: "#D29BFF", cyan: "#4FC3D9", white: "#C9D1DB", brightBlack: "#8B95A1", brightRed: "#FFA198", brightGreen: "#86E29B", brightYellow: "#F2CC60", brightBlue: "#A5C6FF", brightMagenta: "#E2C1FF", brightCyan: "#86DDEC", brightWhite: "#F2F5F8" },
-  });
-  fit = new window.FitAddon.FitAddon();
-  screen.loadAddon(fit);
-  screen.open(term);
-  fit.fit();
-  screen.onData(type);
-  screen.onResize(({ rows, cols }) => { if (socket?.readyState === 1) socket.send(JSON.stringify({ rows, cols })); });
-  screen.attachCustomKeyEventHandler((e) => {
-    if (e.ctrlKey && e.shiftKey && e.type === "keydown") {
-      if (e.key === "K") { openPalette(); return false; }
-      if (e.key === "W") { screen.blur(); $(".panel h2").focus(); return false; }
-    }
-    return true;
-  });
-  new ResizeObserver(() => fit.fit()).observe(term);
-  terminalIDs().forEach(terminalTab);
-  openTerminal(terminalIDs()[0] || "t1");
-}
-
-const encoder = new TextEncoder();
-function type(text) {
-  if (ctrl && text.length === 1) { text = String.fromCharCode(text.toUpperCase().charCodeAt(0) & 31); ctrl = false; $('[data-send="Ctrl"]').classList.remove("primary"); }
-  if (socket?.readyState === 1) socket.send(encoder.encode(text));
-}
-
-let again = 0;
-function openTerminal(id) {
-  clearTimeout(again);
-  current = id;
-  const tab = terminalTab(id);
-  for (const el of $$("#term-tabs [role=tab]")) el.setAttribute("aria-selected", String(el === tab));
-  if (socket) { socket.onclose = null; socket.close(); }
-  screen.reset();
-  const url = new URL(term.dataset.url + id + "/ws?rows=" + screen.rows + "&cols=" + screen.cols, location.href);
-  url.protocol = url.protocol.replace("http", "ws");
-  socket = new WebSocket(url);
-  socket.binaryType = "arraybuffer";
-  socket.onopen = () => { screen.focus(); };
-  socket.onmessage = (e) => screen.write(new Uint8Array(e.data));
-  socket.onclose = (e) => {
-    if (e.code === 1000) { screen.write("\r\n\x1b[90m[ended" + (e.reason && e.reason !== "ended" ? ": " + e.reason : "") + "]\x1b[0m\r\n"); return; }
-    screen.write("\r\n\x1b[90m[" + (e.reason || "connection lost") + "; attaching again]\x1b[0m\r\n");
-    again = setTimeout(() => { if (current === id) openTerminal(id); }, 2000);
-  };
-}
-
-const sends = { Esc: "\x1b", Tab: "\t", "↑": "\x1b[A", "↓": "\x1b[B", "→": "\x1b[C", "←": "\x1b[D" };
-$(".term-keys")?.addEventListener("click", (e) => {
-  const key = e.target.dataset?.send;
-  if (!key) return;
-  if (key === "Ctrl") { ctrl = !ctrl; e.target.classList.toggle("primary", ctrl); } else type(sends[key] || key);
-  screen?.focus();
-});
-
 // --- the address: a line or a range of a file, an item of the stream ---
 
 function fromHash() {
@@ -1164,5 +1059,4 @@ if (stream) { foldRuns(); watchTop(); watchAsks(); }
 connect();
 tabs?.postMessage(me);
 arrive();
-if (term) startTerminal().catch((err) => toast("The terminal did not start: " + err.message, true));
 })();

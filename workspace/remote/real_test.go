@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/samnode/samnode/chat"
-	"github.com/samnode/samnode/workspace"
 	"github.com/samnode/samnode/workspace/shim"
 )
 
@@ -40,18 +39,6 @@ type real struct {
 
 func (r *real) Connect(ctx context.Context, _ chat.TaskID) (net.Conn, error) {
 	return new(net.Dialer).DialContext(ctx, "unix", r.socket)
-}
-
-func (r *real) Terminal(ctx context.Context, _ chat.TaskID, id string, rows, cols uint16) (workspace.Terminal, error) {
-	return r.c.OpenTerminal(ctx, shim.TerminalSpec{ID: id, Rows: rows, Cols: cols})
-}
-
-func (r *real) Terminals(ctx context.Context, _ chat.TaskID) ([]shim.TerminalInfo, error) {
-	return r.c.Terminals(ctx)
-}
-
-func (r *real) CloseTerminal(ctx context.Context, _ chat.TaskID, id string) error {
-	return r.c.CloseTerminal(ctx, id)
 }
 
 func newReal(t *testing.T) *real {
@@ -100,17 +87,18 @@ func until(t *testing.T, r io.Reader, text string) {
 // leaves and comes back, and the shell's end is everybody's.
 func TestRealTerminal(t *testing.T) {
 	t.Parallel()
-	c, _ := pair(t, ServerConfig{Spaces: newReal(t)})
-	open := func(rows, cols uint16) workspace.Terminal {
+	node, _ := pair(t, ServerConfig{Spaces: newReal(t)})
+	c := shim.NewClient(func(ctx context.Context) (net.Conn, error) { return node.Connect(ctx, "a", "t") })
+	open := func(rows, cols uint16) *shim.Terminal {
 		t.Helper()
-		term, err := c.Terminal(t.Context(), "a", "t", "t1", rows, cols)
+		term, err := c.OpenTerminal(t.Context(), shim.TerminalSpec{ID: "t1", Rows: rows, Cols: cols})
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { term.Close() })
 		return term
 	}
-	say := func(term workspace.Terminal, line string) {
+	say := func(term *shim.Terminal, line string) {
 		t.Helper()
 		if _, err := term.Write([]byte(line + "\n")); err != nil {
 			t.Fatal(err)
@@ -132,17 +120,17 @@ func TestRealTerminal(t *testing.T) {
 	until(t, ben, "two")
 	ana = open(0, 0)
 	until(t, ana, "two") // the replay
-	list, err := c.Terminals(t.Context(), "a", "t")
+	list, err := c.Terminals(t.Context())
 	if err != nil || len(list) != 1 || list[0].ID != "t1" || list[0].Attached != 2 || list[0].Rows != 40 {
 		t.Errorf("Terminals = %+v, %v", list, err)
 	}
 	say(ana, "exit 3")
-	for _, term := range []workspace.Terminal{ana, ben} {
+	for _, term := range []*shim.Terminal{ana, ben} {
 		if _, err := io.Copy(io.Discard, term); err != nil {
 			t.Errorf("the end of the shell reads as %v", err)
 		}
 	}
-	if err := c.CloseTerminal(t.Context(), "a", "t", "t1"); !errors.Is(err, shim.ErrNotFound) {
+	if err := c.CloseTerminal(t.Context(), "t1"); !errors.Is(err, shim.ErrNotFound) {
 		t.Errorf("closing what has ended: %v", err)
 	}
 }

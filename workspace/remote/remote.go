@@ -1,5 +1,6 @@
 // Package remote is what one node asks of another node's workspaces: their
-// terminals, ports, journals and whole outputs, and connections to their shims, over HTTP between nodes. [New]
+// ports, journals and whole outputs, and connections to their shims, which have
+// the terminals, over HTTP between nodes. [New]
 // makes the client, [NewServer] the handler that the other node mounts at
 // [Prefix]. Who may do what is decided before: by the node that a person
 // talks to, and by the mesh that lets nothing but nodes in here.
@@ -16,7 +17,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"strconv"
 	"time"
 
 	"github.com/coder/websocket"
@@ -49,17 +49,6 @@ const (
 	maxAnswer    = 1 << 20
 )
 
-// Terminal attaches to a terminal of a workspace on that node, making it when
-// it is new. The end of ctx after Terminal does not touch it.
-func (c *Client) Terminal(ctx context.Context, node chat.Node, task chat.TaskID, id string, rows, cols uint16) (workspace.Terminal, error) {
-	q := url.Values{"rows": {strconv.Itoa(int(rows))}, "cols": {strconv.Itoa(int(cols))}}
-	conn, err := c.upgrade(ctx, node, q, "tasks", string(task), "terminals", id)
-	if err != nil {
-		return nil, err
-	}
-	return attached(conn), nil
-}
-
 // upgrade makes a call that becomes a connection.
 func (c *Client) upgrade(ctx context.Context, node chat.Node, q url.Values, parts ...string) (*websocket.Conn, error) {
 	u, err := c.url(node, parts...)
@@ -76,16 +65,6 @@ func (c *Client) upgrade(ctx context.Context, node chat.Node, q url.Values, part
 		return nil, away(node, err)
 	}
 	return conn, nil
-}
-
-// Terminals lists the open terminals of a workspace on that node.
-func (c *Client) Terminals(ctx context.Context, node chat.Node, task chat.TaskID) (list []shim.TerminalInfo, err error) {
-	return list, c.ask(ctx, http.MethodGet, node, &list, "tasks", string(task), "terminals")
-}
-
-// CloseTerminal ends a terminal and what runs in it.
-func (c *Client) CloseTerminal(ctx context.Context, node chat.Node, task chat.TaskID, id string) error {
-	return c.ask(ctx, http.MethodDelete, node, nil, "tasks", string(task), "terminals", id)
 }
 
 // Ports lists what listens in a workspace on that node.

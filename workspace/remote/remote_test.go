@@ -1,7 +1,6 @@
 package remote
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -25,7 +24,6 @@ import (
 // spaces is a node's workspaces: what they answer, and what was asked.
 type spaces struct {
 	err   error
-	term  *echo
 	text  io.ReadCloser
 	mu    sync.Mutex
 	asked []string
@@ -36,21 +34,6 @@ func (s *spaces) note(format string, args ...any) error {
 	defer s.mu.Unlock()
 	s.asked = append(s.asked, fmt.Sprintf(format, args...))
 	return s.err
-}
-
-func (s *spaces) Terminal(_ context.Context, task chat.TaskID, id string, rows, cols uint16) (workspace.Terminal, error) {
-	if err := s.note("terminal %q %q %dx%d", task, id, rows, cols); err != nil {
-		return nil, err
-	}
-	return s.term, nil
-}
-
-func (s *spaces) Terminals(_ context.Context, task chat.TaskID) ([]shim.TerminalInfo, error) {
-	return []shim.TerminalInfo{{ID: "t1", Rows: 24, Started: time.Unix(1, 0).UTC()}}, s.note("terminals %q", task)
-}
-
-func (s *spaces) CloseTerminal(_ context.Context, task chat.TaskID, id string) error {
-	return s.note("close %q %q", task, id)
 }
 
 func (s *spaces) Ports(_ context.Context, task chat.TaskID) ([]shim.Port, error) {
@@ -96,42 +79,6 @@ func (s *spaces) Connect(_ context.Context, task chat.TaskID) (net.Conn, error) 
 	return near, nil
 }
 
-// echo is a terminal that says what is typed; "exit" ends it.
-type echo struct {
-	r      *io.PipeReader
-	w      *io.PipeWriter
-	closed chan struct{}
-	once   sync.Once
-	mu     sync.Mutex
-	sizes  []string
-}
-
-func newEcho() *echo {
-	r, w := io.Pipe()
-	return &echo{r: r, w: w, closed: make(chan struct{})}
-}
-
-func (e *echo) Read(b []byte) (int, error) { return e.r.Read(b) }
-
-func (e *echo) Write(b []byte) (int, error) {
-	if string(b) == "exit" {
-		return len(b), e.w.Close()
-	}
-	return e.w.Write(b)
-}
-
-func (e *echo) Resize(rows, cols uint16) error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.sizes = append(e.sizes, fmt.Sprintf("%dx%d", rows, cols))
-	return nil
-}
-
-func (e *echo) Close() error {
-	e.once.Do(func() { close(e.closed) })
-	return e.r.CloseWithError(errors.New("detached"))
-}
-
 // pair is two nodes: a serves c, who asks.
 func pair(t *testing.T, c ServerConfig) (*Client, *Server) {
 	t.Helper()
@@ -152,16 +99,10 @@ func TestAsk(t *testing.T) {
 	c, _ := pair(t, ServerConfig{Spaces: s})
 	ctx := t.Context()
 	for _, id := range []string{"t1", "a/b", "..", "", "ü ?#%", "."} {
-		if list, err := c.Terminals(ctx, "a", chat.TaskID(id)); err != nil || len(list) != 1 || list[0].ID != "t1" || list[0].Started != time.Unix(1, 0).UTC() {
-			t.Errorf("Terminals = %+v, %v", list, err)
-		}
 		if list, err := c.Ports(ctx, "a", chat.TaskID(id)); err != nil || len(list) != 1 || list[0].Port != 3000 {
 			t.Errorf("Ports = %+v, %v", list, err)
 		}
-		if err := c.CloseTerminal(ctx, "a", chat.TaskID(id), id); err != nil {
-			t.Errorf("CloseTerminal = %v", err)
-		}
-		want := []string{fmt.Sprintf("terminals %q", id), fmt.Sprintf("ports %q", id), fmt.Sprintf("close %q %q", id, id)}
+		want := []string{fmt.Sprintf("ports %q", id)}
 		if d := cmp.Diff(want, s.asked); d != "" {
 			t.Errorf("the node was asked (-want +got):\n%s", d)
 		}
@@ -178,23 +119,19 @@ func TestErrorsKeepTheirMeaning(t *testing.T) {
 		shim.ErrNotFound, shim.ErrRefused,
 	} {
 		s.err = fmt.Errorf("%w on a; it starts with the next message", is)
-		term, terr := c.Terminal(t.Context(), "a", "t", "x", 1, 1)
-		_, lerr := c.Terminals(t.Context(), "a", "t")
+		_, perr := c.Ports(t.Context(), "a", "t")
 		_, jerr := c.Journal(t.Context(), "a", "t")
 		_, oerr := c.Output(t.Context(), "a", "t", "m")
 		_, ierr := c.Inside(t.Context(), "a", "t")
 		_, cerr := c.Connect(t.Context(), "a", "t")
-		for what, err := range map[string]error{"Inside": ierr, "Connect": cerr, "Terminal": terr, "Terminals": lerr, "Journal": jerr, "Output": oerr, "CloseTerminal": c.CloseTerminal(t.Context(), "a", "t", "x")} {
+		for what, err := range map[string]error{"Inside": ierr, "Connect": cerr, "Ports": perr, "Journal": jerr, "Output": oerr} {
 			if !errors.Is(err, is) || err.Error() != s.err.Error() {
 				t.Errorf("%s = %v, want %v", what, err, s.err)
 			}
 		}
-		if term != nil {
-			t.Error("a terminal that was refused is there")
-		}
 	}
 	s.err = errors.New("the engine is on fire " + strings.Repeat("!", 5000))
-	_, err := c.Terminal(t.Context(), "a", "t", "x", 1, 1)
+	_, err := c.Connect(t.Context(), "a", "t")
 	if err == nil || !strings.Contains(err.Error(), "the engine is on fire") {
 		t.Errorf("an error of no kind = %v", err)
 	}
@@ -205,7 +142,7 @@ func TestNobodyAnswers(t *testing.T) {
 	gone := httptest.NewServer(http.NotFoundHandler())
 	gone.Close()
 	c := New(Config{Client: gone.Client(), Base: func(chat.Node) (string, error) { return gone.URL, nil }})
-	_, terr := c.Terminal(t.Context(), "a", "t", "x", 1, 1)
+	_, terr := c.Connect(t.Context(), "a", "t")
 	_, serr := c.Secret(t.Context(), "a", "p", "TOKEN")
 	_, jerr := c.Journal(t.Context(), "a", "t")
 	for _, err := range []error{terr, serr, jerr} {
@@ -330,97 +267,9 @@ func TestSlowReaderOfAStream(t *testing.T) {
 	}
 }
 
-func TestTerminal(t *testing.T) {
-	t.Parallel()
-	e := newEcho()
-	s := &spaces{term: e}
-	c, _ := pair(t, ServerConfig{Spaces: s})
-	ctx, cancel := context.WithCancel(t.Context())
-	term, err := c.Terminal(ctx, "a", "t", "t1", 30, 90)
-	cancel() // of the attaching, not of the attachment
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := term.Resize(40, 100); err != nil {
-		t.Fatal(err)
-	}
-	typed := bytes.Repeat([]byte("0123456789abcdef"), 20<<10) // more than one message
-	go func() {
-		for _, b := range [][]byte{typed, []byte("\x00\xff"), []byte("exit")} {
-			if _, err := term.Write(b); err != nil {
-				t.Errorf("Write: %v", err)
-			}
-			time.Sleep(20 * time.Millisecond) // "exit" is a message of its own
-		}
-	}()
-	got, err := io.ReadAll(term)
-	if err != nil || !bytes.Equal(got, append(typed, 0, 0xff)) {
-		t.Errorf("read %d bytes, %v", len(got), err)
-	}
-	if _, err := term.Read(make([]byte, 1)); err != io.EOF {
-		t.Errorf("after the end: %v", err)
-	}
-	if err := term.Close(); err != nil {
-		t.Errorf("Close = %v", err)
-	}
-	<-e.closed
-	if d := cmp.Diff([]string{`terminal "t" "t1" 30x90`}, s.asked); d != "" {
-		t.Errorf("asked (-want +got):\n%s", d)
-	}
-	if d := cmp.Diff([]string{"40x100"}, e.sizes); d != "" {
-		t.Errorf("sizes (-want +got):\n%s", d)
-	}
-}
-
-func TestTerminalDetaches(t *testing.T) {
-	t.Parallel()
-	for _, by := range []string{"client", "server", "source"} {
-		t.Run(by, func(t *testing.T) {
-			t.Parallel()
-			e := newEcho()
-			c, s := pair(t, ServerConfig{Spaces: &spaces{term: e}})
-			term, err := c.Terminal(t.Context(), "a", "t", "t1", 0, 0)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if _, err := term.Write([]byte("hello")); err != nil {
-				t.Fatal(err)
-			}
-			if _, err := io.ReadFull(term, make([]byte, 5)); err != nil {
-				t.Fatal(err)
-			}
-			ended := make(chan error)
-			go func() { _, err := term.Read(make([]byte, 1)); ended <- err }()
-			switch by {
-			case "client":
-				err = term.Close()
-			case "server":
-				err = s.Close()
-			case "source":
-				err = e.w.CloseWithError(errors.New("it took no output for some seconds"))
-			}
-			if err != nil {
-				t.Errorf("closing: %v", err)
-			}
-			if err := <-ended; err == nil || err == io.EOF {
-				t.Errorf("a lost attachment reads as %v", err)
-			}
-			<-e.closed
-			if _, err := term.Write([]byte("x")); by == "client" && err == nil {
-				t.Error("a closed terminal takes input")
-			}
-			if by == "server" {
-				if _, err := c.Terminal(t.Context(), "a", "t", "t1", 0, 0); !errors.Is(err, workspace.ErrAway) {
-					t.Errorf("a server that closed attaches: %v", err)
-				}
-			}
-		})
-	}
-}
-
 func TestGarbage(t *testing.T) {
 	t.Parallel()
-	s := NewServer(ServerConfig{Spaces: &spaces{term: newEcho(), text: io.NopCloser(strings.NewReader(""))}})
+	s := NewServer(ServerConfig{Spaces: &spaces{text: io.NopCloser(strings.NewReader(""))}})
 	srv := httptest.NewServer(s)
 	defer srv.Close()
 	defer s.Close()
@@ -428,8 +277,8 @@ func TestGarbage(t *testing.T) {
 		Prefix:                                http.StatusNotFound,
 		Prefix + "tasks/t/ports":              http.StatusUnprocessableEntity,
 		Prefix + "tasks/_t/other":             http.StatusNotFound,
-		Prefix + "tasks/_t/terminals/x":       http.StatusUnprocessableEntity,
-		Prefix + "tasks/_t/terminals/_x":      http.StatusUpgradeRequired,
+		Prefix + "tasks/_t/outputs/x":         http.StatusUnprocessableEntity,
+		Prefix + "tasks/_t/shim":              http.StatusUpgradeRequired,
 		Prefix + "projects/_p/secrets/_x":     http.StatusConflict,
 		Prefix + "tasks/_t/../../../../x":     http.StatusNotFound,
 		Prefix + "tasks/_t/outputs/_a%2Fb/..": http.StatusNotFound,

@@ -10,11 +10,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"strconv"
 	"sync"
 	"time"
-
-	"github.com/coder/websocket"
 
 	"github.com/samnode/samnode/chat"
 	"github.com/samnode/samnode/workspace"
@@ -23,9 +20,6 @@ import (
 
 // Spaces are the workspaces of this node. workspace.Runner is one.
 type Spaces interface {
-	Terminal(ctx context.Context, task chat.TaskID, id string, rows, cols uint16) (workspace.Terminal, error)
-	Terminals(ctx context.Context, task chat.TaskID) ([]shim.TerminalInfo, error)
-	CloseTerminal(ctx context.Context, task chat.TaskID, id string) error
 	Ports(ctx context.Context, task chat.TaskID) ([]shim.Port, error)
 	Journal(ctx context.Context, task chat.TaskID) (io.ReadCloser, error)
 	Output(ctx context.Context, task chat.TaskID, message string) (io.ReadCloser, error)
@@ -55,7 +49,7 @@ type Server struct {
 
 	mu     sync.Mutex
 	closed bool
-	open   sync.WaitGroup // terminals and tunnels
+	open   sync.WaitGroup // tunnels
 }
 
 // NewServer returns a handler for everything below Prefix. Close it.
@@ -63,9 +57,6 @@ func NewServer(c ServerConfig) *Server {
 	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
 	s := &Server{c: c, mux: http.NewServeMux()}
 	s.done, s.stop = context.WithCancel(context.Background())
-	s.handle("GET", "tasks/{task}/terminals", s.terminals)
-	s.handle("GET", "tasks/{task}/terminals/{id}", s.terminal)
-	s.handle("DELETE", "tasks/{task}/terminals/{id}", s.closeTerminal)
 	s.handle("GET", "tasks/{task}/ports", s.ports)
 	s.handle("GET", "tasks/{task}/journal", s.journal)
 	s.handle("GET", "tasks/{task}/outputs/{id}", s.output)
@@ -78,7 +69,7 @@ func NewServer(c ServerConfig) *Server {
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
 
-// Close ends every terminal and tunnel, which the http.Server does not know any more,
+// Close ends every tunnel, which the http.Server does not know any more,
 // and waits for that. New ones are refused.
 func (s *Server) Close() error {
 	s.mu.Lock()
@@ -134,34 +125,6 @@ func answer(w http.ResponseWriter, v any) error {
 	if err := json.NewEncoder(w).Encode(v); err != nil {
 		return fmt.Errorf("%w: %w", errBegun, err)
 	}
-	return nil
-}
-
-func (s *Server) terminals(w http.ResponseWriter, r *http.Request) error {
-	task, err := s.about(r)
-	if err != nil {
-		return err
-	}
-	list, err := s.c.Spaces.Terminals(r.Context(), task)
-	if err != nil {
-		return err
-	}
-	return answer(w, list)
-}
-
-func (s *Server) closeTerminal(w http.ResponseWriter, r *http.Request) error {
-	task, err := s.about(r)
-	if err != nil {
-		return err
-	}
-	id, err := part(r, "id")
-	if err != nil {
-		return err
-	}
-	if err := s.c.Spaces.CloseTerminal(r.Context(), task, id); err != nil {
-		return err
-	}
-	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
 
@@ -256,7 +219,7 @@ func (s *Server) secret(w http.ResponseWriter, r *http.Request) error {
 	return answer(w, secret{value})
 }
 
-// begin counts a terminal, unless the server is closing.
+// begin counts a tunnel, unless the server is closing.
 func (s *Server) begin() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -265,105 +228,4 @@ func (s *Server) begin() bool {
 	}
 	s.open.Add(1)
 	return true
-}
-
-// terminal joins another node and a terminal. It is attached before the
-// connection changes its protocol, so that a refusal is an ordinary answer.
-func (s *Server) terminal(w http.ResponseWriter, r *http.Request) error {
-	task, err := s.about(r)
-	if err != nil {
-		return err
-	}
-	id, err := part(r, "id")
-	if err != nil {
-		return err
-	}
-	if !s.begin() {
-		return errClosing
-	}
-	defer s.open.Done()
-	term, err := s.c.Spaces.Terminal(r.Context(), task, id, side(r, "rows"), side(r, "cols"))
-	if err != nil {
-		return err
-	}
-	defer term.Close()
-	conn, err := websocket.Accept(w, r, nil) // answers a refusal itself
-	if err != nil {
-		s.c.Logger.Info("terminal refused", "task", task, "err", err)
-		return nil
-	}
-	defer conn.CloseNow()
-	s.join(conn, term)
-	return nil
-}
-
-// side is a dimension of a terminal; 0: as it is.
-func side(r *http.Request, name string) uint16 {
-	n, err := strconv.ParseUint(r.URL.Query().Get(name), 10, 16)
-	if err != nil || n > maxSide {
-		return 0
-	}
-	return uint16(n)
-}
-
-// join copies both ways until the program, the other node or the server ends.
-func (s *Server) join(conn *websocket.Conn, term workspace.Terminal) {
-	ctx, cancel := context.WithCancel(s.done)
-	defer cancel()
-	defer context.AfterFunc(ctx, func() { _ = term.Close() })() // wakes the reader below
-	conn.SetReadLimit(maxFrame)
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	defer cancel()
-	wg.Go(func() {
-		defer cancel()
-		if err := input(ctx, conn, term); err != nil && ctx.Err() == nil {
-			s.c.Logger.Info("terminal input ended", "err", err)
-		}
-	})
-	wg.Go(func() { keepAlive(ctx, conn, func(error) { cancel() }) })
-	if errors.Is(output(ctx, conn, term), io.EOF) {
-		_ = ignore(conn.Close(websocket.StatusNormalClosure, ended))
-		return
-	}
-	_ = ignore(conn.Close(websocket.StatusGoingAway, "detached"))
-}
-
-func output(ctx context.Context, conn *websocket.Conn, term io.Reader) error {
-	buf := make([]byte, frame)
-	for {
-		n, err := term.Read(buf)
-		if n > 0 {
-			if err := conn.Write(ctx, websocket.MessageBinary, buf[:n]); err != nil {
-				return fmt.Errorf("writing to the other node: %w", err)
-			}
-		}
-		if err != nil {
-			return fmt.Errorf("reading the terminal: %w", err)
-		}
-	}
-}
-
-func input(ctx context.Context, conn *websocket.Conn, term workspace.Terminal) error {
-	for {
-		kind, data, err := conn.Read(ctx)
-		if _, closed := errors.AsType[websocket.CloseError](err); closed || errors.Is(err, io.EOF) {
-			return nil // the other node detached
-		}
-		if err != nil {
-			return fmt.Errorf("reading from the other node: %w", err)
-		}
-		if kind == websocket.MessageBinary {
-			_, err = term.Write(data)
-		} else {
-			var to size
-			if json.Unmarshal(data, &to) != nil || to.Rows == 0 || to.Cols == 0 || to.Rows > maxSide || to.Cols > maxSide {
-				continue // not a size
-			}
-			err = term.Resize(to.Rows, to.Cols)
-		}
-		if err != nil {
-			return err
-		}
-	}
 }

@@ -109,16 +109,9 @@ type secret struct {
 	Value string `json:"value"`
 }
 
-// size is a text frame from the one who looks at a terminal.
-type size struct {
-	Rows uint16 `json:"rows"`
-	Cols uint16 `json:"cols"`
-}
-
 const (
 	frame    = 32 << 10 // bytes of output in one message
 	maxFrame = 1 << 20  // of input
-	maxSide  = 1000     // rows or columns of a terminal
 	ping     = 20 * time.Second
-	ended    = "ended" // reason of the close when the program has ended
+	ended    = "ended" // says that one direction has ended
 )

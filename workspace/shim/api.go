@@ -64,6 +64,28 @@ type TerminalSpec struct {
 
 	Command string `json:"command,omitempty"` // without Args: a line for the shell, which ends with it
 	Alone   bool   `json:"alone,omitempty"`   // refused with ErrBusy while somebody is attached
+
+	Who   Who  `json:"who,omitzero"`
+	Watch bool `json:"watch,omitempty"` // what is typed, and sizes, are refused; implies Join
+	Join  bool `json:"join,omitempty"`  // ErrNotFound where there is no such terminal
+}
+
+// Who is somebody at a terminal, as the node says that let them in. What runs
+// in the workspace cannot: it does not reach the shim.
+type Who struct {
+	Person string `json:"person,omitempty"`
+	Device string `json:"device,omitempty"`
+	By     string `json:"by,omitempty"`    // "page", "ssh"
+	Owner  bool   `json:"owner,omitempty"` // may take typing over from others
+}
+
+// Present is one attachment.
+type Present struct {
+	Who
+	Since   time.Time `json:"since"`
+	Watches bool      `json:"watches,omitempty"` // does not type
+	Leads   bool      `json:"leads,omitempty"`   // typed last: the size is theirs
+	You     bool      `json:"you,omitempty"`     // the one that is told
 }
 
 // TerminalInfo is an open terminal.
@@ -74,7 +96,11 @@ type TerminalInfo struct {
 	Started  time.Time `json:"started"`
 	Rows     uint16    `json:"rows"`
 	Cols     uint16    `json:"cols"`
-	Attached int       `json:"attached"` // how many watch it
+	Attached int       `json:"attached"` // how many are there
+	Maker    Who       `json:"maker,omitzero"`
+	People   []Present `json:"people,omitempty"`   // in the order that they came
+	Held     string    `json:"held,omitempty"`     // the only person who may type, until they leave
+	Recorded bool      `json:"recorded,omitempty"` // from its begin to its end
 }
 
 // Port is a TCP port that a process of the workspace listens on.
@@ -84,4 +110,14 @@ type Port struct {
 	PID     int       `json:"pid,omitempty"`     // 0: not ours to see
 	Process string    `json:"process,omitempty"` // its name
 	Since   time.Time `json:"since,omitzero"`    // when the process started
+}
+
+// Typists counts who is there and does not only watch.
+func (t TerminalInfo) Typists() (n int) {
+	for _, p := range t.People {
+		if !p.Watches {
+			n++
+		}
+	}
+	return n
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -154,10 +155,12 @@ func (w *window) copy(to *frameWriter, from io.Reader) {
 	_ = to.write(kindEOF, nil) // fails only when the command is gone
 }
 
-// Terminal is one attachment to a terminal. Read gives the last 256 KiB and
-// then what comes, io.EOF when the shell has ended, and another error when the
-// attachment broke, also because it took no output for some seconds. Close
-// leaves the shell running.
+// Terminal is one attachment to a terminal. Read gives the last output (1 MiB,
+// and what makes it show as it did) and then what comes, io.EOF when the shell
+// has ended, and another error when the attachment broke. Who typed last misses
+// nothing: the shell waits for them, while they take anything. All others, when
+// they are too slow, go on from a new and shorter replay. Close leaves the shell
+// running.
 type Terminal struct {
 	conn *call
 	stop func()
@@ -166,29 +169,65 @@ type Terminal struct {
 
 	rest []byte // of the last frame; Read's alone
 
+	changes chan struct{}
+
 	mu    sync.Mutex
 	ended bool
 	code  int
+	info  TerminalInfo
 }
 
 var _ io.ReadWriteCloser = (*Terminal)(nil)
 
 // OpenTerminal attaches to the terminal with that id, or makes it. Any number
-// may be attached at once: all see the same output, each may type, the last
-// size counts. The end of ctx after OpenTerminal does not touch it.
+// may be attached at once: all see the same output, each may type that does not
+// only watch, and the size is that of who typed last. The end of ctx after
+// OpenTerminal does not touch it.
 func (c *Client) OpenTerminal(ctx context.Context, s TerminalSpec) (*Terminal, error) {
 	conn, stop, err := c.open(ctx, request{Op: "terminal", Terminal: &s}, nil)
 	if err != nil {
 		return nil, fmt.Errorf("opening the terminal: %w", err)
 	}
-	if _, err := readAnswer(conn); err != nil {
+	a, err := readAnswer(conn)
+	if err == nil && a.Terminal == nil {
+		err = fmt.Errorf("%w: an answer without the terminal", ErrProtocol)
+	}
+	if err != nil {
 		stop()
 		return nil, fmt.Errorf("opening the terminal: %w", cause(ctx, err))
 	}
 	if !conn.release() {
 		return nil, fmt.Errorf("opening the terminal: %w", context.Cause(ctx))
 	}
-	return &Terminal{conn: conn, stop: stop, w: &frameWriter{w: conn}, r: bufio.NewReader(conn)}, nil
+	return &Terminal{
+		conn: conn, stop: stop, w: &frameWriter{w: conn}, r: bufio.NewReader(conn), info: *a.Terminal, changes: make(chan struct{}, 1),
+	}, nil
+}
+
+// Info is how the terminal was when it was attached to, or when somebody who
+// reads was told last.
+func (t *Terminal) Info() TerminalInfo {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.info
+}
+
+// Changes gets a value when Info has changed. It is never closed.
+func (t *Terminal) Changes() <-chan struct{} { return t.changes }
+
+func (t *Terminal) told(frame []byte) error {
+	var info TerminalInfo
+	if err := json.Unmarshal(frame, &info); err != nil {
+		return fmt.Errorf("reading the terminal: %w: %w", ErrInvalid, err)
+	}
+	t.mu.Lock()
+	t.info = info
+	t.mu.Unlock()
+	select {
+	case t.changes <- struct{}{}:
+	default:
+	}
+	return nil
 }
 
 // Read is for one goroutine at a time.
@@ -207,6 +246,10 @@ func (t *Terminal) Read(b []byte) (int, error) {
 		switch kind {
 		case kindOut:
 			t.rest = frame
+		case kindInfo:
+			if err := t.told(frame); err != nil {
+				return 0, err
+			}
 		case kindExit:
 			if err := t.end(frame); err != nil {
 				return 0, err
@@ -249,7 +292,8 @@ func (t *Terminal) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// Resize changes the size for everybody who is attached.
+// Resize says how large the caller's window is. The terminal takes it while the
+// caller is the one who typed last, or as soon as they type.
 func (t *Terminal) Resize(rows, cols uint16) error {
 	b := binary.LittleEndian.AppendUint16(nil, rows)
 	if err := t.w.write(kindResize, binary.LittleEndian.AppendUint16(b, cols)); err != nil {

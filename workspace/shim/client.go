@@ -148,6 +148,24 @@ func (c *Client) RenameTerminal(ctx context.Context, id, name string) error {
 	return nil
 }
 
+// HoldTerminal lets one person alone type, or everybody again. Who made the
+// terminal may, and owners; ErrRefused says why not. It ends when that person
+// leaves.
+func (c *Client) HoldTerminal(ctx context.Context, id string, who Who, on bool) error {
+	if _, err := c.ask(ctx, request{Op: "hold_terminal", ID: id, Who: &who, On: on}, nil); err != nil {
+		return fmt.Errorf("holding the terminal: %w", err)
+	}
+	return nil
+}
+
+// SetRecording says whether terminals that begin from now on are recorded.
+func (c *Client) SetRecording(ctx context.Context, on bool) error {
+	if _, err := c.ask(ctx, request{Op: "recording", On: on}, nil); err != nil {
+		return fmt.Errorf("setting what is recorded: %w", err)
+	}
+	return nil
+}
+
 // Ports lists what listens in the workspace below port 32768, without the
 // shim's own forwarders. Ports above are mostly those that tools open for
 // themselves: see AllPorts.

@@ -69,6 +69,8 @@ func (s *server) call(ctx context.Context, c *net.UnixConn) error {
 		return s.terminal(ctx, c, w, q)
 	case "serve":
 		return s.serveProgram(c, w, q)
+	case "record":
+		return s.record(ctx, c, w)
 	case "dial":
 		return s.dial(ctx, c, w, q)
 	case "listen":
@@ -99,6 +101,11 @@ func (s *server) simple(ctx context.Context, q request) (answer, error) {
 		return answer{}, s.terms.close(q.ID)
 	case "rename_terminal":
 		return answer{}, s.terms.rename(q.ID, q.Name)
+	case "hold_terminal":
+		return answer{}, s.terms.hold(q)
+	case "recording":
+		s.terms.setRecording(q.On)
+		return answer{}, nil
 	case "ports":
 		ports, err := listening(q.All, s.config.Forward)
 		return answer{Ports: ports}, err

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/creack/pty"
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -27,8 +28,11 @@ type terminals struct {
 	procs *procs
 	log   *slog.Logger
 
-	mu   sync.Mutex
-	open map[string]*terminal
+	mu     sync.Mutex
+	open   map[string]*terminal
+	record bool          // what begins from now on
+	tapes  []*terminal   // that are recorded, until that is done
+	began  chan struct{} // closed and replaced when there is one more
 }
 
 // terminal is one shell on a pseudo terminal. It lives until the shell exits
@@ -40,14 +44,20 @@ type terminal struct {
 	started time.Time
 	screen  *screen
 	ended   chan struct{} // closed when its output is complete
+	maker   Who
+	tape    *tape // nil: it is not recorded
 
 	mu         sync.Mutex
 	name       string
 	rows, cols uint16
+	people     []*attachment // in the order that they came
+	leader     *attachment   // typed last; nil: nobody may type
+	held       string        // the only person who may type; empty: everybody
+	news       chan struct{} // closed and replaced when something here changes
 }
 
 func newTerminals(p *procs, log *slog.Logger) *terminals {
-	return &terminals{procs: p, log: log, open: map[string]*terminal{}}
+	return &terminals{procs: p, log: log, open: map[string]*terminal{}, began: make(chan struct{})}
 }
 
 func (ts *terminals) list() []TerminalInfo {
@@ -55,21 +65,12 @@ func (ts *terminals) list() []TerminalInfo {
 	defer ts.mu.Unlock()
 	all := make([]TerminalInfo, 0, len(ts.open))
 	for _, t := range ts.open {
-		all = append(all, t.info())
+		all = append(all, t.info(nil))
 	}
 	slices.SortFunc(all, func(a, b TerminalInfo) int {
 		return cmp.Or(a.Started.Compare(b.Started), strings.Compare(a.ID, b.ID))
 	})
 	return all
-}
-
-func (t *terminal) info() TerminalInfo {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return TerminalInfo{
-		ID: t.id, Name: t.name, PID: t.proc.pid, Started: t.started,
-		Rows: t.rows, Cols: t.cols, Attached: t.screen.watchers(),
-	}
 }
 
 func (ts *terminals) get(id string) (*terminal, error) {
@@ -89,6 +90,7 @@ func (ts *terminals) rename(id, name string) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.name = name
+	t.tellLocked()
 	return nil
 }
 
@@ -117,11 +119,13 @@ func (ts *terminals) closeAll() {
 }
 
 // attach finds the terminal or makes it with c, and begins to watch it.
-func (ts *terminals) attach(spec TerminalSpec, c command) (*terminal, *view, error) {
+func (ts *terminals) attach(spec TerminalSpec, c command) (*terminal, *attachment, error) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	t := ts.open[spec.ID]
 	switch {
+	case t == nil && (spec.Join || spec.Watch):
+		return nil, nil, fmt.Errorf("%w: %s", ErrNotFound, spec.ID)
 	case t == nil && len(ts.open) >= maxTerminals:
 		return nil, nil, fmt.Errorf("%w: %d terminals are open", ErrRefused, len(ts.open))
 	case t == nil:
@@ -130,14 +134,11 @@ func (ts *terminals) attach(spec TerminalSpec, c command) (*terminal, *view, err
 			return nil, nil, err
 		}
 		ts.open[spec.ID] = t
-	case spec.Alone && t.screen.watchers() > 0:
+	case spec.Alone && t.typists() > 0:
 		return nil, nil, fmt.Errorf("%w: %s", ErrBusy, spec.ID)
-	case spec.Rows > 0 && spec.Cols > 0:
-		if err := t.resize(spec.Rows, spec.Cols); err != nil {
-			return nil, nil, err
-		}
 	}
-	return t, t.screen.attach(), nil
+	a, err := t.enter(spec)
+	return t, a, err
 }
 
 func (ts *terminals) makeLocked(spec TerminalSpec, c command) (*terminal, error) {
@@ -147,10 +148,11 @@ func (ts *terminals) makeLocked(spec TerminalSpec, c command) (*terminal, error)
 	}
 	defer theirs.Close()
 	t := &terminal{
-		id: spec.ID, name: firstOf(spec.Name, spec.ID), pty: ours,
-		started: time.Now().UTC(), screen: newScreen(), ended: make(chan struct{}),
+		id: spec.ID, name: firstOf(spec.Name, spec.ID), pty: ours, maker: spec.Who,
+		started: time.Now().UTC(), ended: make(chan struct{}), news: make(chan struct{}),
 	}
-	if err := t.resize(cmp.Or(spec.Rows, 24), cmp.Or(spec.Cols, 80)); err != nil {
+	t.screen = newScreen(t.redraw)
+	if err := t.resizeLocked(cmp.Or(spec.Rows, 24), cmp.Or(spec.Cols, 80)); err != nil {
 		ours.Close()
 		return nil, err
 	}
@@ -160,6 +162,10 @@ func (ts *terminals) makeLocked(spec TerminalSpec, c command) (*terminal, error)
 		return nil, err
 	}
 	t.proc.mark = "" // what left the session was meant to outlive the terminal
+	if ts.record {
+		t.tape = &tape{view: t.screen.follow()}
+		ts.tapeLocked(t)
+	}
 	go ts.watch(t)
 	return t, nil
 }
@@ -189,14 +195,25 @@ func (ts *terminals) watch(t *terminal) {
 	close(t.ended)
 }
 
-func (t *terminal) resize(rows, cols uint16) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+func (t *terminal) resizeLocked(rows, cols uint16) error {
 	if err := pty.Setsize(t.pty, &pty.Winsize{Rows: rows, Cols: cols}); err != nil {
 		return fmt.Errorf("resizing the terminal: %w", err)
 	}
 	t.rows, t.cols = rows, cols
 	return nil
+}
+
+// redraw tells the program in front that its window changed, which it did not.
+func (t *terminal) redraw() {
+	raw, err := t.pty.SyscallConn()
+	if err != nil {
+		return // it has ended
+	}
+	_ = raw.Control(func(fd uintptr) {
+		if group, err := unix.IoctlGetInt(int(fd), unix.TIOCGPGRP); err == nil && group > 1 {
+			_ = unix.Kill(-group, unix.SIGWINCH) // it may have ended
+		}
+	})
 }
 
 // terminal attaches the connection to a terminal until either ends.
@@ -208,22 +225,24 @@ func (s *server) terminal(ctx context.Context, c *net.UnixConn, w *frameWriter, 
 	cmd := s.program(spec.Args, spec.Command)
 	cmd.dir = firstOf(spec.Dir, s.config.Home)
 	cmd.env = s.env(append([]string{"TERM=xterm-256color", "COLORTERM=truecolor"}, spec.Env...))
-	t, v, err := s.terms.attach(spec, cmd)
+	t, a, err := s.terms.attach(spec, cmd)
 	if err != nil {
 		return refuse(w, err)
 	}
-	defer t.screen.detach(v)
-	if err := w.writeJSON(kindAnswer, answer{}); err != nil {
+	defer t.leave(a)
+	now, news := t.informed(a)
+	if err := w.writeJSON(kindAnswer, answer{Terminal: &now}); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go func() {
 		defer cancel() // the caller left
-		t.receive(c)
+		t.receive(c, a)
 	}()
+	go t.inform(ctx, w, a, news)
 	for {
-		b, code, err := t.screen.next(ctx, v)
+		b, code, err := t.screen.next(ctx, a.view)
 		if err != nil {
 			return err
 		}
@@ -237,7 +256,7 @@ func (s *server) terminal(ctx context.Context, c *net.UnixConn, w *frameWriter, 
 }
 
 // receive takes keys and sizes until the caller leaves or the terminal ends.
-func (t *terminal) receive(c net.Conn) {
+func (t *terminal) receive(c net.Conn, a *attachment) {
 	for {
 		kind, b, err := readFrame(c, inputWindow)
 		if err != nil {
@@ -245,13 +264,15 @@ func (t *terminal) receive(c net.Conn) {
 		}
 		switch {
 		case kind == kindData:
+			if !t.mayType(a, b) {
+				continue
+			}
 			if _, err := t.pty.Write(b); err != nil {
 				<-t.ended // what it said last is still on its way
 				return
 			}
 		case kind == kindResize && len(b) == 4:
-			// A terminal that just ended can not be resized, and need not be.
-			_ = t.resize(binary.LittleEndian.Uint16(b), binary.LittleEndian.Uint16(b[2:]))
+			t.resizeBy(a, binary.LittleEndian.Uint16(b), binary.LittleEndian.Uint16(b[2:]))
 		}
 	}
 }

@@ -28,6 +28,8 @@ const (
 	kindResize  = 'w' // rows u16, columns u16
 	kindSignal  = 's' // u8: the number of a signal for exec
 	kindGuest   = 'g' // JSON guest: somebody connected to a listener
+	kindInfo    = 'i' // JSON TerminalInfo: who is at the terminal, or its size, changed
+	kindCast    = 't' // JSON CastEvent of a recording
 
 	maxFrame    = maxBody + headLen
 	maxHead     = 4 << 20   // of a request or answer
@@ -46,6 +48,8 @@ type request struct {
 	Spec     *Spec         `json:"spec,omitempty"`
 	Exec     *ExecSpec     `json:"exec,omitempty"`
 	Terminal *TerminalSpec `json:"terminal,omitempty"`
+	Who      *Who          `json:"who,omitempty"`
+	On       bool          `json:"on,omitempty"`
 }
 
 type answer struct {
@@ -56,6 +60,7 @@ type answer struct {
 	Seq       uint64         `json:"seq,omitempty"`
 	Duplicate bool           `json:"duplicate,omitempty"`
 	Terminals []TerminalInfo `json:"terminals,omitempty"`
+	Terminal  *TerminalInfo  `json:"terminal,omitempty"`
 	Ports     []Port         `json:"ports,omitempty"`
 	Port      int            `json:"port,omitempty"`
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -26,8 +25,10 @@ type conn struct {
 	space *Space
 	ctx   context.Context // ends with the connection
 
-	began                             time.Time
-	shells, commands, files, forwards atomic.Int64
+	did1st    sync.Once
+	busy      chan struct{} // closed when the caller has done anything
+	dismissed chan struct{} // closed when they may not be here any more
+	why       error         // of that
 
 	mu        sync.Mutex
 	listening map[string]closer // of -R and -A, by what the client asked for
@@ -41,8 +42,7 @@ func (s *Server) serve(ctx context.Context, raw net.Conn) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { raw.Close() })()
-	c := &conn{s: s, raw: raw, ctx: ctx, began: time.Now(), listening: map[string]closer{}}
-	defer c.leave()
+	c := &conn{s: s, raw: raw, ctx: ctx, listening: map[string]closer{}, busy: make(chan struct{}), dismissed: make(chan struct{})}
 	config := &ssh.ServerConfig{ServerVersion: "SSH-2.0-samnode"}
 	(&door{c: c, raw: raw}).admit(config)
 	if err := raw.SetDeadline(time.Now().Add(handshakeTimeout)); err != nil {
@@ -83,6 +83,8 @@ func (s *Server) hostKey(ctx context.Context) (ssh.Signer, error) {
 func (c *conn) serve(cancel context.CancelFunc, channels <-chan ssh.NewChannel, requests <-chan *ssh.Request) {
 	var wg sync.WaitGroup
 	wg.Go(func() { c.keepAlive() })
+	wg.Go(func() { c.askAgain() })
+	wg.Go(func() { c.sit() })
 	wg.Go(func() { c.requests(requests) })
 	slots := make(chan struct{}, maxChannels)
 	for ch := range channels { // until the connection ends
@@ -104,17 +106,6 @@ func (c *conn) serve(cancel context.CancelFunc, channels <-chan ssh.NewChannel, 
 	}
 	c.mu.Unlock()
 	wg.Wait()
-}
-
-// leave tells of the visit, if there was one.
-func (c *conn) leave() {
-	if c.space == nil || c.space.Left == nil {
-		return
-	}
-	c.space.Left(Visit{
-		Began: c.began, Ended: time.Now(), Shells: int(c.shells.Load()), Commands: int(c.commands.Load()),
-		Files: int(c.files.Load()), Forwards: int(c.forwards.Load()),
-	})
 }
 
 // check asks whether the caller may still be here.

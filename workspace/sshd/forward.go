@@ -69,20 +69,35 @@ func (c *conn) dial(nc ssh.NewChannel, a shim.Address) {
 	if err != nil {
 		return // the connection has ended
 	}
-	c.forwards.Add(1)
-	c.join(ch, requests, to)
+	c.forward(placeOf(a), ch, requests, to)
+}
+
+// placeOf says where a forwarded connection ends.
+func placeOf(a shim.Address) string {
+	if a.Path != "" {
+		return a.Path
+	}
+	return "port " + strconv.Itoa(a.Port)
+}
+
+// forward carries a connection, and tells of it.
+func (c *conn) forward(what string, ch ssh.Channel, requests <-chan *ssh.Request, to net.Conn) {
+	var moved counter
+	done := c.did(UseForward, what)
+	defer func() { done(moved.n.Load()) }()
+	c.join(ch, requests, to, &moved)
 }
 
 // join copies both ways until both have ended. The end of one way closes that
 // way only.
-func (c *conn) join(ch ssh.Channel, requests <-chan *ssh.Request, to net.Conn) {
+func (c *conn) join(ch ssh.Channel, requests <-chan *ssh.Request, to net.Conn, moved *counter) {
 	go ssh.DiscardRequests(requests)
 	defer ch.Close()
 	defer to.Close()
 	defer context.AfterFunc(c.ctx, func() { to.Close() })()
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		if copied(ch, to) {
+		if copied(moved.writer(ch), to) {
 			_ = ignoreClosed(ch.CloseWrite()) // the client may have closed it
 			return
 		}
@@ -90,7 +105,7 @@ func (c *conn) join(ch ssh.Channel, requests <-chan *ssh.Request, to net.Conn) {
 		to.Close()
 	})
 	wg.Go(func() {
-		if half, ok := to.(interface{ CloseWrite() error }); copied(to, ch) && ok {
+		if half, ok := to.(interface{ CloseWrite() error }); copied(moved.writer(to), ch) && ok {
 			_ = ignoreClosed(half.CloseWrite()) // the other end may be gone
 			return
 		}
@@ -238,7 +253,6 @@ func (c *conn) guest(fetch func(context.Context) (net.Conn, error), channel func
 	if err != nil {
 		return fmt.Errorf("reaching the client: %w", err)
 	}
-	c.forwards.Add(1)
-	c.join(ch, requests, in)
+	c.forward("from inside to the client", ch, requests, in)
 	return nil
 }

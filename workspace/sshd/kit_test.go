@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -51,13 +52,17 @@ type house struct {
 	out    atomic.Pointer[error]
 	agent  atomic.Bool // may be forwarded
 
-	mu     sync.Mutex
-	visits []Visit
+	asks time.Duration // how often whether the caller may stay
+	who  atomic.Pointer[shim.Who]
+
+	mu   sync.Mutex
+	used []string // what is over, "command: cat"
+	uses int      // that go on
 }
 
 // open starts a workspace and a server. The client's user names the workspace:
 // "space" is one.
-func open(t testing.TB) *house {
+func open(t testing.TB, asks ...time.Duration) *house {
 	t.Helper()
 	if _, err := exec.LookPath("ssh"); err != nil {
 		t.Skip("needs the OpenSSH client")
@@ -67,6 +72,10 @@ func open(t testing.TB) *house {
 		t.Fatal(err)
 	}
 	h := &house{t: t, dir: dir}
+	if len(asks) > 0 {
+		h.asks = asks[0]
+	}
+	h.who.Store(&shim.Who{Person: "ana@example.com", Device: "laptop", By: "ssh"})
 	t.Cleanup(func() {
 		if err := os.RemoveAll(dir); err != nil {
 			t.Error(err)
@@ -108,7 +117,7 @@ func (h *house) killShim() {
 func (h *house) serve(key []byte) {
 	h.t.Helper()
 	s := New(Config{
-		HostKey: func(context.Context) ([]byte, error) { return key, nil }, Enter: h.enter,
+		HostKey: func(context.Context) ([]byte, error) { return key, nil }, Enter: h.enter, AskEvery: h.asks,
 		Node: func(host string) bool { return host == "b.mesh.test" },
 	})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -137,13 +146,29 @@ func (h *house) enter(_ context.Context, _ net.Conn, name string) (*Space, error
 		}
 		return nil
 	}
-	return &Space{Shim: h.shim, Dir: h.dir, Env: []string{"INSIDE=yes", "PATH=" + os.Getenv("PATH")}, Binary: os.Args[0], Shells: "ssh-ana", Agent: h.agent.Load(), Check: check, Left: h.left}, nil
+	return &Space{Shim: h.shim, Dir: h.dir, Env: []string{"INSIDE=yes", "PATH=" + os.Getenv("PATH")}, Binary: os.Args[0], Shells: "ssh-ana", Agent: h.agent.Load(), Check: check, Did: h.did, Who: *h.who.Load()}, nil
 }
 
-func (h *house) left(v Visit) {
+func (h *house) did(by Use, what string) func(int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.visits = append(h.visits, v)
+	h.uses++
+	return func(int64) {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.uses--
+		h.used = append(h.used, string(by)+": "+what)
+	}
+}
+
+// told says what is over, when nothing goes on any more.
+func (h *house) told() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.uses > 0 {
+		return nil
+	}
+	return slices.Clone(h.used)
 }
 
 // throwOut takes the caller's right away.

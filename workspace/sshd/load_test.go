@@ -172,9 +172,7 @@ func TestCrowd(t *testing.T) {
 		t.Errorf("%d MiB of heap for %d connections", top>>20, many)
 	}
 	eventually(t, "all visits are told", func() bool {
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		return len(h.visits) == many
+		return len(h.told()) == many
 	})
 }
 

@@ -6,27 +6,27 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"regexp"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/samnode/samnode/workspace/shim"
 )
 
 // command runs a line of the shell, or a login shell that reads its input.
 func (s *session) command(line string) (int, error) {
-	s.commands.Add(1)
-	return s.exec(shim.ExecSpec{Command: line, Dir: s.space.Dir})
+	return s.exec(UseCommand, line, shim.ExecSpec{Command: line, Dir: s.space.Dir})
 }
 
 // serveFiles runs an sftp server in the workspace, so that paths, links and
 // rights are the workspace's own. It begins at home, as everywhere: editors put
 // their servers there, and in the working copy those would be committed.
 func (s *session) serveFiles() (int, error) {
-	s.files.Add(1)
+	var moved counter
+	done := s.did(UseFiles, "sftp")
+	defer func() { done(moved.n.Load()) }()
 	server, err := s.space.Shim.Serve(s.ctx, shim.ExecSpec{
 		Args: []string{s.space.Binary, "sftp-server", "--shortcut", s.space.Dir}, Env: slices.Concat(s.space.Env, s.env),
 	})
@@ -36,19 +36,22 @@ func (s *session) serveFiles() (int, error) {
 	defer server.Close()
 	defer context.AfterFunc(s.ctx, func() { server.Close() })()
 	go func() {
-		if half, ok := server.(interface{ CloseWrite() error }); copied(server, s.ch) && ok {
+		if half, ok := server.(interface{ CloseWrite() error }); copied(moved.writer(server), s.ch) && ok {
 			_ = ignoreClosed(half.CloseWrite()) // it may have ended
 		}
 	}()
-	if !copied(s.ch, server) {
+	if !copied(moved.writer(s.ch), server) {
 		return failed, lost(io.ErrUnexpectedEOF)
 	}
 	return 0, nil
 }
 
-func (s *session) exec(e shim.ExecSpec) (int, error) {
+func (s *session) exec(by Use, what string, e shim.ExecSpec) (int, error) {
+	var moved counter
+	done := s.did(by, what)
+	defer func() { done(moved.n.Load()) }()
 	e.Env, e.HangUp = slices.Concat(s.space.Env, s.env), true
-	e.Stdin, e.Stdout, e.Stderr, e.Signals = s.ch, s.ch, s.ch.Stderr(), s.signals
+	e.Stdin, e.Stdout, e.Stderr, e.Signals = moved.reader(s.ch), moved.writer(s.ch), s.ch.Stderr(), s.signals
 	code, err := s.space.Shim.Exec(s.ctx, e)
 	if err != nil {
 		return failed, lost(err)
@@ -64,61 +67,24 @@ func lost(err error) error {
 	return err
 }
 
-// shell attaches to a shell of this person's. It stays when the client leaves
-// without ending it, and the next one finds it.
+// shell attaches to a shell of this person's, or to the one that is asked for.
+// It stays when the client leaves without ending it, and the next one finds it.
 func (s *session) shell() (int, error) {
-	s.shells.Add(1)
 	term, left, err := s.findShell()
 	if err != nil {
 		return failed, err
 	}
 	defer term.Close()
-	if !left.IsZero() {
-		note := fmt.Sprintf("[samnode: your shell of %s goes on; %s=new gives a fresh one]\r\n", left.UTC().Format("2 Jan 15:04 MST"), ShellVariable)
-		if _, err := io.WriteString(s.ch, note); err != nil {
-			return failed, err
-		}
+	info := term.Info()
+	what := info.Name
+	if s.watch != "" {
+		what += ", watching"
+	}
+	defer s.did(UseShell, what)(0)
+	if _, err := io.WriteString(s.ch, s.greeting(info, left)); err != nil {
+		return failed, err
 	}
 	return s.attach(term)
-}
-
-var shellName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,31}$`)
-
-// findShell attaches to the shell that is asked for: by default to one that
-// this person left, where nobody is attached, or else to a new one. Left is
-// when that shell began; zero: it is new, or was asked for.
-func (s *session) findShell() (term *shim.Terminal, left time.Time, err error) {
-	if s.which != "" && s.which != "new" {
-		if !shellName.MatchString(s.which) {
-			return nil, left, fmt.Errorf("%s=%.40q is no name: use up to 32 letters, digits, dots, hyphens and underscores", ShellVariable, s.which)
-		}
-		term, err = s.open(s.space.Shells+"-"+s.which, false)
-		return term, left, err
-	}
-	list, err := s.space.Shim.Terminals(s.ctx)
-	if err != nil {
-		return nil, left, err
-	}
-	taken := map[string]bool{}
-	for _, t := range list {
-		taken[t.ID] = true
-		if s.which == "new" || t.Attached > 0 || !s.numbered(t.ID) {
-			continue
-		}
-		term, err = s.open(t.ID, true)
-		if !errors.Is(err, shim.ErrBusy) {
-			return term, t.Started, err
-		}
-	}
-	for n := 1; ; n++ {
-		id := s.space.Shells + "-" + strconv.Itoa(n)
-		if taken[id] {
-			continue
-		}
-		if term, err = s.open(id, true); !errors.Is(err, shim.ErrBusy) {
-			return term, left, err
-		}
-	}
 }
 
 func (s *session) numbered(id string) bool {
@@ -127,24 +93,31 @@ func (s *session) numbered(id string) bool {
 	return ours && err == nil
 }
 
-func (s *session) open(id string, alone bool) (*shim.Terminal, error) {
+func (s *session) open(id, name string, alone bool) (*shim.Terminal, error) {
 	return s.space.Shim.OpenTerminal(s.ctx, shim.TerminalSpec{
-		ID: id, Alone: alone, Rows: s.size.rows, Cols: s.size.cols, Dir: s.space.Dir, Env: slices.Concat(s.space.Env, s.env),
+		ID: id, Name: name, Alone: alone, Rows: s.size.rows, Cols: s.size.cols, Who: s.space.Who, Watch: s.watch != "",
+		Dir: s.space.Dir, Env: slices.Concat(s.space.Env, s.env),
 	})
 }
 
 // commandOnPTY runs a line of the shell on a terminal of its own, which ends
 // when the client leaves.
 func (s *session) commandOnPTY(line string) (int, error) {
-	s.commands.Add(1)
+	defer s.did(UseCommand, line)(0)
 	id := s.space.Shells + "-run-" + rand.Text()[:8]
 	term, err := s.space.Shim.OpenTerminal(s.ctx, shim.TerminalSpec{
-		ID: id, Command: line, Rows: s.size.rows, Cols: s.size.cols, Dir: s.space.Dir, Env: slices.Concat(s.space.Env, s.env),
+		ID: id, Name: visible(line, maxName), Command: line, Rows: s.size.rows, Cols: s.size.cols, Who: s.space.Who,
+		Dir: s.space.Dir, Env: slices.Concat(s.space.Env, s.env),
 	})
 	if err != nil {
 		return failed, err
 	}
 	defer term.Close()
+	if term.Info().Recorded {
+		if _, err := io.WriteString(s.ch, recordedNote); err != nil {
+			return failed, err
+		}
+	}
 	code, err := s.attach(term)
 	if _, ended := term.Exit(); !ended {
 		s.endTerminal(id)
@@ -171,11 +144,19 @@ func (s *session) attach(term *shim.Terminal) (int, error) {
 	go func() {
 		// The end of the input is not the end of the shell, and the copy ends with
 		// the channel at the latest.
+		if s.watch != "" {
+			untilLeaves(s.ch)
+			term.Close()
+			return
+		}
 		_, _ = io.CopyBuffer(writer{term}, reader{s.ch}, make([]byte, 32<<10))
 	}()
 	_, err := io.CopyBuffer(writer{s.ch}, reader{term}, make([]byte, 32<<10))
 	if code, ended := term.Exit(); ended {
 		return code, nil
+	}
+	if s.watch != "" && errors.Is(err, net.ErrClosed) {
+		return 0, nil // they left
 	}
 	if err == nil {
 		err = io.ErrUnexpectedEOF

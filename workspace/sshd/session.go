@@ -25,6 +25,7 @@ type session struct {
 	ctx     context.Context // ends with the channel
 	env     []string
 	which   string // shell that is asked for by SAMNODE_SHELL
+	watch   string // shell that is asked for by SAMNODE_WATCH
 	pty     bool
 	size    size
 	sizes   chan size           // capacity 1, the newest
@@ -169,13 +170,20 @@ func allowed(name string) bool {
 // fresh one, or a name that several connections may share.
 const ShellVariable = "SAMNODE_SHELL"
 
+// WatchVariable names a shell to look at without typing.
+const WatchVariable = "SAMNODE_WATCH"
+
 func (s *session) setEnv(payload []byte) bool {
 	var v struct{ Name, Value string }
 	if ssh.Unmarshal(payload, &v) != nil || len(v.Value) > maxValue || strings.ContainsRune(v.Value, 0) {
 		return false
 	}
-	if v.Name == ShellVariable {
+	switch v.Name {
+	case ShellVariable:
 		s.which = v.Value
+		return true
+	case WatchVariable:
+		s.watch = v.Value
 		return true
 	}
 	if !allowed(v.Name) || len(s.env) >= maxEnv {
@@ -217,6 +225,7 @@ func (s *session) run(program func() (int, error)) (int, error) {
 	if err := s.check(); err != nil {
 		return failed, err
 	}
+	defer s.onDismissal()()
 	return program()
 }
 

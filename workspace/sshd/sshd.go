@@ -47,8 +47,10 @@ type Config struct {
 	// KeepAlive is how often a client is asked for a sign of life; after three
 	// without an answer it is gone. 0: 15 s.
 	KeepAlive time.Duration
-	MaxConns  int          // at once; 0: 1000
-	Logger    *slog.Logger // nil: none
+	// AskEvery is how often Check is asked while a connection lives; 0: 30 s.
+	AskEvery time.Duration
+	MaxConns int          // at once; 0: 1000
+	Logger   *slog.Logger // nil: none
 }
 
 // Space is a workspace that somebody has entered.
@@ -60,20 +62,15 @@ type Space struct {
 	Shells string   // begins the ids of this person's shells
 	Agent  bool     // the caller's own ssh agent may be forwarded into it
 	// Check says whether the caller may still be there. It is asked for each
-	// shell, command and forwarded connection; nil: yes.
+	// shell, command and forwarded connection, and now and then for all that
+	// goes on; nil: yes.
 	Check func(context.Context) error
-	// Left is told of the visit when it is over, once for each Space that was
-	// given; nil: nobody wants to know.
-	Left func(Visit)
-}
-
-// Visit is what somebody did in a workspace.
-type Visit struct {
-	Began, Ended time.Time
-	Shells       int // entered
-	Commands     int // run
-	Files        int // sessions of sftp
-	Forwards     int // connections that were forwarded
+	// Who is the caller, as others in a shell read.
+	Who shim.Who
+	// Did is told of each thing that the caller does, when it begins, and done
+	// with the bytes that it moved (0: not known) when it is over. Both keep
+	// nobody waiting; nil: nobody wants to know.
+	Did func(by Use, what string) (done func(bytes int64))
 }
 
 // Server answers SSH.
@@ -85,7 +82,7 @@ type Server struct {
 
 // New returns a Server.
 func New(c Config) *Server {
-	c.KeepAlive = cmp.Or(c.KeepAlive, 15*time.Second)
+	c.KeepAlive, c.AskEvery = cmp.Or(c.KeepAlive, 15*time.Second), cmp.Or(c.AskEvery, 30*time.Second)
 	return &Server{
 		c: c, slots: make(chan struct{}, cmp.Or(c.MaxConns, 1000)), logger: cmp.Or(c.Logger, slog.New(slog.DiscardHandler)),
 	}
