@@ -279,7 +279,7 @@ func Answer[In, Out any](codes Codes, f func(ctx context.Context, from Caller, i
 			return
 		}
 		w.Header().Set("Content-Type", "application/json")
-		w.Write(data) // an error means that nobody listens
+		_, _ = w.Write(data) // an error means that nobody listens
 	})
 }
 
@@ -321,7 +321,7 @@ func Refuse(w http.ResponseWriter, codes Codes, err error) {
 	status, code := classify(codes, err)
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	json.NewEncoder(w).Encode(wireError{err.Error(), code}) // an error means that nobody listens
+	_ = json.NewEncoder(w).Encode(wireError{err.Error(), code}) // an error means that nobody listens
 }
 
 func classify(codes Codes, err error) (status int, code string) {

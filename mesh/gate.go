@@ -170,7 +170,7 @@ func (g *Gate) admit(raw net.Conn, who Identify) {
 	ctx, cancel := context.WithTimeout(g.ctx, identifyTimeout)
 	defer cancel()
 	deadline, _ := ctx.Deadline()
-	c.SetDeadline(deadline) // a connection that cannot have one is closed with the gate
+	_ = c.SetDeadline(deadline) // a connection that cannot have one is closed with the gate
 	v, err := who(ctx, c)
 	if err == nil {
 		err = g.hand(ctx, c, v)

@@ -77,7 +77,7 @@ func handle[Call interface{ index() uint64 }](s *server, f func(ctx context.Cont
 			return
 		}
 		w.Header().Set("Content-Type", "application/json")
-		w.Write(data) // an error means that nobody listens
+		_, _ = w.Write(data) // an error means that nobody listens
 	})
 }
 
@@ -86,7 +86,7 @@ func (s *server) fail(w http.ResponseWriter, r *http.Request, status int, err er
 	s.c.Logger.Debug("a node's call failed", "path", r.URL.Path, "status", status, "err", err)
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	json.NewEncoder(w).Encode(failure{err.Error()}) // an error means that nobody listens
+	_ = json.NewEncoder(w).Encode(failure{err.Error()}) // an error means that nobody listens
 }
 
 // decode reads one JSON value, not for long and not more than a call may have.

@@ -146,7 +146,7 @@ func (n *Node) dial(ctx context.Context, to string, s mesh.Service) (net.Conn, e
 	if err != nil {
 		return nil, err
 	}
-	stop := context.AfterFunc(ctx, func() { c.SetDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) }) // it may be closed
 	err = n.greet(c, to, s)
 	if !stop() && err == nil {
 		err = ctx.Err()

@@ -9,6 +9,7 @@ import (
 	"crypto/md5"
 	"encoding/hex"
 	"encoding/xml"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -142,7 +143,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		return
 	}
-	f, ok := err.(*fault)
+	f, ok := errors.AsType[*fault](err)
 	if !ok {
 		f = &fault{"InternalError", 500, err.Error()}
 	}
@@ -286,10 +287,10 @@ func (s *Server) get(w http.ResponseWriter, r *http.Request, key string) error {
 	}
 	if s.Cut > 0 && s.Cut < len(data) {
 		data, s.Cut = data[:s.Cut], 0
-		io.Copy(w, bytes.NewReader(data))
+		_, _ = io.Copy(w, bytes.NewReader(data))
 		panic(http.ErrAbortHandler) // ServeHTTP's unlock is deferred
 	}
-	io.Copy(w, bytes.NewReader(data))
+	_, _ = io.Copy(w, bytes.NewReader(data)) // whoever asked is gone
 	return nil
 }
 
