@@ -82,9 +82,9 @@ func (g *Gate) Check(ctx context.Context, s Service, c Caller) error {
 	switch {
 	case c.Node == "" && c.Person == "":
 		return ErrStranger
-	case (s == Pages || s == SSH) && c.Node != "":
+	case s.forPeople() && c.Node != "":
 		return ErrNotPerson
-	case s == Pages || s == SSH:
+	case s.forPeople():
 		return nil
 	case c.Node == "":
 		return ErrNotNode

@@ -31,7 +31,11 @@ const (
 	Log   Service = "log"   // core nodes: Raft
 	Calls Service = "calls" // nodes: HTTP between nodes, see Client
 	SSH   Service = "ssh"   // people: into workspaces
+	Ports Service = "ports" // people: what listens in workspaces, each at a port of the node
 )
+
+// forPeople says who may call a service: people, or else nodes.
+func (s Service) forPeople() bool { return s == Pages || s == SSH || s == Ports }
 
 // The errors of a connection. Each is a sentence that says what is wrong; what
 // wraps it says with whom.

@@ -44,6 +44,7 @@ func (s *Server) openRelays() {
 	s.rows = relays[struct{}, rowStep]{base: s.done, open: func(struct{}) *relay[rowStep] {
 		return &relay[rowStep]{pace: listPace, read: s.rowsSince}
 	}}
+	s.ports = relays[taskKey, portsStep]{base: s.done, open: s.openPorts}
 }
 
 func (s *Server) openTask(key taskKey) *relay[taskStep] {
@@ -211,6 +212,7 @@ type pageStream struct {
 	project chat.ProjectID          // of the list; empty: all
 	items   *reader[taskStep]
 	rows    *reader[rowStep]
+	ports   *reader[portsStep]
 	own     uint64 // newest index of the task, as its row says
 }
 
@@ -253,6 +255,10 @@ func (p *pageStream) join(list bool) (leave func()) {
 		frame, leave := p.s.tasks.follow(taskKey{p.task, p.may}, after, now)
 		p.items, leaves = &reader[taskStep]{after, frame}, append(leaves, leave)
 	}
+	if p.task != "" && p.s.WatchPorts != nil {
+		frame, leave := p.s.ports.follow(taskKey{p.task, p.may}, 0, 0)
+		p.ports, leaves = &reader[portsStep]{0, frame}, append(leaves, leave)
+	}
 	if list {
 		frame, leave := p.s.rows.follow(struct{}{}, after, now)
 		p.rows, leaves = &reader[rowStep]{after, frame}, append(leaves, leave)
@@ -272,6 +278,9 @@ func (p *pageStream) step(ctx context.Context) error {
 		return p.missedRows(ctx)
 	case p.items != nil && p.items.at < p.items.frame.upto:
 		return p.missedItems(ctx)
+	case p.ports != nil && p.ports.at < p.ports.frame.upto:
+		p.ports.at = p.ports.frame.upto
+		return p.send(p.e.fresh(p.ports.frame.value.pieces...))
 	}
 	return p.frames(ctx)
 }
@@ -305,7 +314,10 @@ func (p *pageStream) missedItems(ctx context.Context) error {
 
 // frames waits for frames and sends what is new in them.
 func (p *pageStream) frames(ctx context.Context) error {
-	var items, rows <-chan struct{}
+	var items, rows, ports <-chan struct{}
+	if p.ports != nil {
+		ports = p.ports.frame.next
+	}
 	if p.items != nil {
 		items = p.items.frame.next
 	}
@@ -325,6 +337,12 @@ func (p *pageStream) frames(ctx context.Context) error {
 			steps = append(steps, f.value)
 		}
 		return p.send(p.fresh(steps))
+	case <-ports:
+		frames, err := p.ports.take()
+		if err != nil || len(frames) == 0 {
+			return err
+		}
+		return p.send(p.e.fresh(frames[len(frames)-1].value.pieces...))
 	case <-rows:
 		frames, err := p.rows.take()
 		if err != nil {

@@ -9,7 +9,6 @@ import (
 	"sort"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/a-h/templ"
 	"github.com/alecthomas/chroma/v2/lexers"
@@ -174,33 +173,6 @@ func (s *Server) rawFile(w http.ResponseWriter, r *http.Request) error {
 	h.Set("Content-Disposition", "attachment; filename="+strconv.QuoteToASCII(path.Base(name)))
 	_, err = w.Write(f.Content)
 	return err
-}
-
-type portsView struct {
-	Ports   []Port
-	Now     time.Time
-	SSH     string
-	Problem string
-}
-
-func (s *Server) taskPorts(w http.ResponseWriter, r *http.Request) error {
-	t, err := s.loadTask(r)
-	if err != nil {
-		return err
-	}
-	v := portsView{Now: s.Room.Now()}
-	switch {
-	case s.Ports == nil:
-		v.Problem = "This node cannot list ports."
-	case t.Lease == nil:
-		v.Problem = "No workspace is alive."
-	default:
-		v.SSH = s.ssh(t)
-		if v.Ports, err = s.Ports(r.Context(), t.ID); err != nil {
-			v.Problem = s.words(r, err)
-		}
-	}
-	return s.withPanel(w, r, "ports", portsPanel(v))
 }
 
 type logView struct {

@@ -74,6 +74,11 @@ type Config struct {
 	// HoldTerminal lets one person alone type, or everybody again.
 	HoldTerminal func(ctx context.Context, task chat.TaskID, id string, who Attach, on bool) error
 	Ports        func(context.Context, chat.TaskID) ([]Port, error)
+	// WatchPorts calls seen with what Ports lists, at once and whenever that
+	// changes, until ctx ends or the workspace is gone. Nil: pages show what there
+	// was when they were loaded.
+	WatchPorts func(ctx context.Context, task chat.TaskID, seen func([]Port)) error
+	Previews   bool // the node answers /t/{task}/ports/{port}/open
 	// SSH says how people's own tools get into the task's workspace; nil: this
 	// node has no SSH front, and no page speaks of one.
 	SSH func(chat.Task) SSHAddr
@@ -123,6 +128,7 @@ type Server struct {
 	askEvery  time.Duration // who is at a terminal, whether they may still
 	tasks     relays[taskKey, taskStep]
 	rows      relays[struct{}, rowStep]
+	ports     relays[taskKey, portsStep]
 	done      context.Context // ends the streams
 	stop      context.CancelFunc
 }
@@ -155,6 +161,7 @@ func (s *Server) Close() error {
 	s.stop()
 	s.tasks.wg.Wait()
 	s.rows.wg.Wait()
+	s.ports.wg.Wait()
 	return nil
 }
 
@@ -255,6 +262,7 @@ func headers(next http.Handler) http.Handler {
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "same-origin")
 		h.Set("X-Frame-Options", "DENY")
+		h.Set("Cross-Origin-Resource-Policy", "same-origin") // previews are at the same host
 		if trustworthy(r) {
 			h.Set("Cross-Origin-Opener-Policy", "same-origin") // elsewhere browsers complain of it
 		}

@@ -20,6 +20,7 @@ type taskView struct {
 	May                     bool // the person may write
 	View                    string
 	Tabs                    []tab
+	Ports                   []Port // that listen, as far as somebody looks already
 	List                    list
 
 	Chip                  chip
@@ -260,6 +261,7 @@ func (s *Server) taskPageView(ctx context.Context, t chat.Task, c caller, view s
 	all = slices.DeleteFunc(slices.Clone(all), func(b *brief) bool { return b.archived })
 	v.List = s.list(all, s.Room.Task, t.ID, s.Room.Now())
 	v.Tabs = s.tabs(v.URL)
+	v.Ports = s.portsSeen(taskKey{t.ID, v.May})
 	for _, m := range messages {
 		it := s.item(t, m)
 		if it.Ask != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -32,6 +33,14 @@ const (
 	gitAddr    = "127.0.0.1:7102"
 	egressAddr = "127.0.0.1:7103"
 )
+
+// IsOwnPort says whether a port of every workspace is samnode's own: a way out
+// by the broker.
+func IsOwnPort(port int) bool {
+	return slices.ContainsFunc([]string{modelAddr, gitAddr, egressAddr}, func(addr string) bool {
+		return strings.HasSuffix(addr, ":"+strconv.Itoa(port))
+	})
+}
 
 // run is one task under one lease on this node. One goroutine (main) owns it;
 // mu covers what the page's calls (terminals, files) read.

@@ -23,8 +23,9 @@ func (n *node) front() http.Handler {
 	mux.Handle("GET /metrics", n.onlyPeople(n.metrics))
 	mux.Handle(leavePath, fromHere(n.leaveRequest))
 	mux.Handle(sshPath, n.afterCatchUp(http.HandlerFunc(n.ssh)))
+	mux.Handle(openPortPath, n.afterCatchUp(http.HandlerFunc(n.openPort)))
 	mux.Handle("/", n.afterCatchUp(n.pages))
-	return n.metrics.Count(mux)
+	return n.metrics.Count(n.apart(mux))
 }
 
 // catchUpFor is how long a node that has just started lets people wait until it

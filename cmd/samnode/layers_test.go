@@ -38,6 +38,7 @@ var allowed = map[string][]string{
 	"ui":                      {"chat", "ui/api"},
 	"ui/api":                  {"chat"},
 	"ui/metrics":              {},
+	"ui/preview":              {},
 	"workspace":               {"chat", "workspace/acp", "workspace/agents", "workspace/broker", "workspace/devcontainer", "workspace/docker", "workspace/git", "workspace/shim"},
 	"workspace/acp":           {"chat"},
 	"workspace/agents":        {"chat"},
@@ -62,7 +63,7 @@ var allowed = map[string][]string{
 	"cmd/samnode": {
 		"chat", "chat/remote", "chat/seal", "chat/store", "consensus", "consensus/backup",
 		"mesh", "mesh/follow", "mesh/keys", "mesh/loopback", "mesh/tailnet",
-		"provision", "provision/cloudinit", "provision/hetzner", "provision/keeper", "provision/simulate", "ui", "ui/api", "ui/metrics",
+		"provision", "provision/cloudinit", "provision/hetzner", "provision/keeper", "provision/simulate", "ui", "ui/api", "ui/metrics", "ui/preview",
 		"workspace", "workspace/agents", "workspace/devcontainer", "workspace/docker", "workspace/forge", "workspace/git", "workspace/remote", "workspace/scriptagent", "workspace/shim", "workspace/sshd",
 	},
 }

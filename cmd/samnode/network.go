@@ -13,6 +13,7 @@ import (
 	"github.com/samnode/samnode/mesh"
 	"github.com/samnode/samnode/mesh/loopback"
 	"github.com/samnode/samnode/mesh/tailnet"
+	"github.com/samnode/samnode/ui/preview"
 )
 
 // openNetwork puts this node on its network. On a tailnet the person at this
@@ -116,7 +117,7 @@ func (h *host) servePages(ctx context.Context, g *errgroup.Group, handler http.H
 			return fmt.Errorf("listening for people: %w", err)
 		}
 		g.Go(func() error {
-			return mesh.Serve(ctx, mesh.ServeConfig{Listener: l, Handler: handler, Host: n.Host, Drain: drain, Logger: h.c.Logger})
+			return mesh.Serve(ctx, mesh.ServeConfig{Listener: l, Handler: handler, Host: hostsOf(n), Drain: drain, Logger: h.c.Logger})
 		})
 	}
 	return nil
@@ -166,3 +167,10 @@ type meshAddr string
 
 func (meshAddr) Network() string  { return "mesh" }
 func (a meshAddr) String() string { return string(a) }
+
+// hostsOf are the names of a node's pages on a network, and of previews. Those
+// are below localhost, so nobody else's page can go by one; `samnode open`
+// brings them here.
+func hostsOf(n network) func(name string) bool {
+	return func(name string) bool { return n.Host(name) || preview.IsHost(name) }
+}

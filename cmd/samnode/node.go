@@ -19,6 +19,7 @@ import (
 	"github.com/samnode/samnode/provision/keeper"
 	"github.com/samnode/samnode/ui"
 	"github.com/samnode/samnode/ui/metrics"
+	"github.com/samnode/samnode/ui/preview"
 	"github.com/samnode/samnode/workspace/remote"
 )
 
@@ -53,6 +54,8 @@ type node struct {
 	traces   *traces
 	door     sheet[*sshDoor]
 	visits   *visits
+	portals  *portals
+	previews *preview.Server
 	caught   chan struct{} // closed when this node applied what was committed before it started
 	pages    *ui.Server
 }
@@ -89,7 +92,7 @@ func run(ctx context.Context, c Config, ready func(url, here string)) error {
 
 func (n *node) open(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
-		n.openState, n.openKey, n.openNetworkHere, n.openLog, n.openMetrics, n.openSpaces, n.openWorkspacesHere, n.openPages,
+		n.openState, n.openKey, n.openNetworkHere, n.openLog, n.openMetrics, n.openSpaces, n.openWorkspacesHere, n.openPreviews, n.openPages,
 	} {
 		if err := step(ctx); err != nil {
 			return err
@@ -195,6 +198,9 @@ func (n *node) serve(ctx context.Context) error {
 		return err
 	}
 	if err := n.servePages(ctx, g, n.front(), func() { _ = n.pages.Close() }); err != nil { // it has nothing to fail
+		return err
+	}
+	if err := n.servePorts(ctx, g); err != nil {
 		return err
 	}
 	g.Go(func() error {

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/samnode/samnode/mesh/follow"
+	"github.com/samnode/samnode/ui/preview"
 )
 
 func (c *cli) open() *cobra.Command {
@@ -33,7 +34,7 @@ func (c *cli) open() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		p, err := follow.Start(cmd.Context(), follow.Config{Listen: listen, Nodes: nodes, Logger: cfg.Logger})
+		p, err := follow.Start(cmd.Context(), follow.Config{Listen: listen, Nodes: nodes, Apart: preview.IsHost, Logger: cfg.Logger})
 		if err != nil {
 			return err
 		}

@@ -32,7 +32,7 @@ func (n *node) openPages(context.Context) error {
 		},
 		OpenPull: n.openPull,
 		Terminal: n.terminal, Terminals: n.terminals, CloseTerminal: n.closeTerminal, RenameTerminal: n.renameTerminal, HoldTerminal: n.holdTerminal,
-		Ports: n.ports, SSH: n.sshAddr,
+		Ports: n.ports, WatchPorts: n.watchPorts, Previews: true, SSH: n.sshAddr,
 		Journal: n.journal, Output: n.output,
 		Agents:      n.agentInfos,
 		MachineCost: n.machineCost,
@@ -59,6 +59,7 @@ func (n *node) api() http.Handler {
 		Why:         n.why,
 		Explain:     n.explain,
 		MachineCost: n.machineCost,
+		Ports:       n.apiPorts,
 		Agents: func() []api.Agent {
 			var list []api.Agent
 			for _, a := range n.agentInfos() {

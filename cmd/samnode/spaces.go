@@ -64,11 +64,19 @@ func (n *node) ports(ctx context.Context, task chat.TaskID) ([]ui.Port, error) {
 	if err != nil {
 		return nil, noWorkspace(err)
 	}
+	return uiPorts(list), nil
+}
+
+// uiPorts is a list of listeners with each port once: it may listen on several
+// addresses.
+func uiPorts(list []shim.Port) []ui.Port {
 	var out []ui.Port
 	for _, p := range list {
-		out = append(out, ui.Port{Number: p.Port, Process: p.Process, Since: p.Since})
+		if len(out) == 0 || out[len(out)-1].Number != p.Port {
+			out = append(out, ui.Port{Number: p.Port, Process: p.Process, Since: p.Since})
+		}
 	}
-	return out, nil
+	return out
 }
 
 func (n *node) journal(ctx context.Context, task chat.TaskID) (io.ReadCloser, error) {

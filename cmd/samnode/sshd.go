@@ -148,29 +148,42 @@ type admission struct {
 // admitSSH finds the task, if the caller of ctx may work on it. What they may
 // not even read is as if it did not exist.
 func (n *node) admitSSH(ctx context.Context, name string) (admission, error) {
+	a, role, err := n.roleOnTask(ctx, name)
+	if err != nil {
+		return admission{}, err
+	}
+	switch role {
+	case mesh.Owner, mesh.Member:
+		return a, nil
+	case mesh.Viewer:
+		return admission{}, fmt.Errorf("%s is a viewer in %s, and viewers only read; an owner can change that: %w", a.who.Person, a.project.Name, errForbidden)
+	}
+	return admission{}, noSuchTask(name)
+}
+
+// roleOnTask finds a task and what the caller of ctx may do in its project.
+func (n *node) roleOnTask(ctx context.Context, name string) (admission, mesh.Role, error) {
 	who, ok := mesh.CallerOf(ctx)
 	if !ok {
-		return admission{}, mesh.ErrStranger
+		return admission{}, "", mesh.ErrStranger
 	}
 	_, role, err := n.roleOrGrants(ctx, who)
 	if err != nil {
-		return admission{}, err
+		return admission{}, "", err
 	}
 	t, err := api.FindTask(ctx, n.room, name)
 	if err != nil {
-		return admission{}, err
+		return admission{}, "", err
 	}
 	p, err := n.room.Project(string(t.Project))
 	if err != nil {
-		return admission{}, err
+		return admission{}, "", err
 	}
-	switch role = role.Stronger(who.RoleIn(p.Name)); role {
-	case mesh.Owner, mesh.Member:
-		return admission{who, t, p}, nil
-	case mesh.Viewer:
-		return admission{}, fmt.Errorf("%s is a viewer in %s, and viewers only read; an owner can change that: %w", who.Person, p.Name, errForbidden)
-	}
-	return admission{}, chat.Outcome{Code: chat.CodeNotFound, Text: fmt.Sprintf("There is no task %.40q.", name)}.Err()
+	return admission{who, t, p}, role.Stronger(who.RoleIn(p.Name)), nil
+}
+
+func noSuchTask(name string) error {
+	return chat.Outcome{Code: chat.CodeNotFound, Text: fmt.Sprintf("There is no task %.40q.", name)}.Err()
 }
 
 // shellsOf begins the ids of a person's shells. It is made for people to read,

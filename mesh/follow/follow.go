@@ -34,6 +34,9 @@ type Config struct {
 	Nodes []string
 	// Stay keeps to Nodes. Otherwise the others are learnt from them.
 	Stay bool
+	// Apart says which host names beside this computer's own are passed on to the
+	// node as they are: those of previews. Nil: none.
+	Apart func(name string) bool
 	// Transport reaches the nodes. Nil: this computer's network.
 	Transport *http.Transport
 	// Pace is how often the node is asked whether it is alive, and how long it has
@@ -78,11 +81,13 @@ func Start(ctx context.Context, c Config) (*Proxy, error) {
 	p.running.Go(func() { p.nodes.watch(ctx) })
 	go func() {
 		p.served <- mesh.Serve(ctx, mesh.ServeConfig{
-			Listener: p.listen, Handler: p.handler(), Host: loopback.IsLoopback, Grace: time.Millisecond, Logger: p.logger,
+			Listener: p.listen, Handler: p.handler(), Host: p.host, Grace: time.Millisecond, Logger: p.logger,
 		})
 	}()
 	return p, nil
 }
+
+func (p *Proxy) host(name string) bool { return loopback.IsLoopback(name) || p.nodes.apart(name) }
 
 // URL is where a browser finds the mesh.
 func (p *Proxy) URL() string { return p.url }

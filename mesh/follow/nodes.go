@@ -37,6 +37,7 @@ type target struct {
 // transport, whose requests go there.
 type nodes struct {
 	stay      bool
+	apart     func(string) bool
 	pace      time.Duration
 	transport *http.Transport
 	once      *http.Transport // the same, with a new connection for each request
@@ -50,7 +51,10 @@ type nodes struct {
 }
 
 func newNodes(c Config, logger *slog.Logger) (*nodes, error) {
-	n := &nodes{stay: c.Stay, pace: cmp.Or(c.Pace, time.Second), transport: marking(c.Transport), logger: logger, first: len(c.Nodes)}
+	if c.Apart == nil {
+		c.Apart = func(string) bool { return false }
+	}
+	n := &nodes{stay: c.Stay, apart: c.Apart, pace: cmp.Or(c.Pace, time.Second), transport: marking(c.Transport), logger: logger, first: len(c.Nodes)}
 	for _, s := range c.Nodes {
 		base, err := parseBase(s)
 		if err != nil {

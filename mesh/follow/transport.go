@@ -11,6 +11,17 @@ import (
 	"time"
 )
 
+// Outside is the header in which the proxy says how the browser calls it.
+const Outside = "Samnode-Outside"
+
+// hostName is a host without its port.
+func hostName(host string) string {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		return name
+	}
+	return host
+}
+
 const (
 	attempts    = 3 // nodes that are tried for one request
 	dialTimeout = 3 * time.Second
@@ -92,9 +103,14 @@ func (n *nodes) send(t *target, req *http.Request, kept *keptBody) (*http.Respon
 	n.mu.Unlock()
 	ctx, cancel := context.WithCancel(req.Context())
 	out := req.Clone(ctx)
-	out.URL.Scheme, out.URL.Host, out.Host = t.base.Scheme, t.base.Host, t.base.Host
-	if origin := req.Header.Get("Origin"); isOwn(origin, req.Host) {
-		out.Header.Set("Origin", t.base.String())
+	out.URL.Scheme, out.URL.Host = t.base.Scheme, t.base.Host
+	out.Header.Del(Outside)
+	if !n.apart(hostName(req.Host)) {
+		out.Host = t.base.Host
+		out.Header.Set(Outside, req.Host)
+		if origin := req.Header.Get("Origin"); isOwn(origin, req.Host) {
+			out.Header.Set("Origin", t.base.String())
+		}
 	}
 	if req.Body != nil && req.Body != http.NoBody {
 		out.Body = kept

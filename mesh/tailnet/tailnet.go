@@ -353,9 +353,14 @@ func (n *Node) listenMore(listen func(string, mesh.Identify) error) error {
 		return nil
 	}
 	n.tasks.Go(func() { n.fetchCertificate(certs[0]) })
-	conf := &tls.Config{GetCertificate: n.lc.GetCertificate, NextProtos: []string{"h2", "http/1.1"}}
+	conf := n.tlsConfig()
 	wrap := func(c net.Conn) net.Conn { return tls.Server(c, conf) }
 	return listen(":"+strconv.Itoa(portHTTPS), n.identify(mesh.Pages, wrap))
+}
+
+// tlsConfig serves the tailnet's certificate.
+func (n *Node) tlsConfig() *tls.Config {
+	return &tls.Config{GetCertificate: n.lc.GetCertificate, NextProtos: []string{"h2", "http/1.1"}}
 }
 
 // addr is a place on the tailnet as a net.Addr.

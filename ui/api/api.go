@@ -73,6 +73,8 @@ type Config struct {
 	// MachineCost is a task's part of what bought machines cost until now, in
 	// euros, net; may be nil.
 	MachineCost func(chat.TaskID) float64
+	// Ports lists what listens in a task's workspace; nil: not here.
+	Ports func(ctx context.Context, task chat.TaskID) ([]Port, error)
 	// Agents lists the agents of this node; may be nil.
 	Agents func() []Agent
 	// CheckRepo refuses the URL of a repository that cannot be one, before a
@@ -165,6 +167,7 @@ func (s *server) routes() []route {
 		{"GET /api/v1/tasks/{task}", reads, aTask, s.task},
 		{"PATCH /api/v1/tasks/{task}", writes, aTask, s.editTask},
 		{"GET /api/v1/tasks/{task}/explain", reads, aTask, s.explain},
+		{"GET /api/v1/tasks/{task}/ports", reads, aTask, s.ports},
 		{"GET /api/v1/tasks/{task}/items", reads, aTask, s.items},
 		{"GET /api/v1/tasks/{task}/stream", reads, aTask, s.stream},
 		{"GET /api/v1/tasks/{task}/export", reads, aTask, s.export},

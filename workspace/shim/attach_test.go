@@ -326,11 +326,18 @@ func TestForwardAndDial(t *testing.T) {
 	socket := filepath.Join(shortTempDir(t), "echo")
 	echoSocket(t, socket)
 	port := freePort(t)
-	r := newRig(t, Forward{Listen: fmt.Sprintf("127.0.0.1:%d", port), Socket: socket})
+	at := fmt.Sprintf("127.0.0.1:%d", port)
+	r := newRig(t, Forward{Listen: at, Socket: socket})
+	other := filepath.Join(shortTempDir(t), "echo")
+	echoSocket(t, other)
+	ways := []func() (net.Conn, error){
+		func() (net.Conn, error) { return net.Dial("tcp", at) }, // as programs of the workspace do
+		func() (net.Conn, error) { return r.Dial(t.Context(), Address{Path: other}) },
+	}
 	var wg sync.WaitGroup
 	for i := range 100 {
 		wg.Go(func() {
-			c, err := r.Dial(t.Context(), Address{Port: port}) // through the shim to its own forwarder, and on to the socket
+			c, err := ways[i%2]()
 			if err != nil {
 				t.Error(err)
 				return

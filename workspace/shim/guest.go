@@ -77,6 +77,9 @@ func (s *server) dial(ctx context.Context, c *net.UnixConn, w *frameWriter, q re
 }
 
 func (s *server) dialInside(ctx context.Context, a Address) (net.Conn, error) {
+	if err := s.refuseOwn(a); err != nil {
+		return nil, err
+	}
 	var d net.Dialer
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()

@@ -24,34 +24,48 @@ const (
 
 // listening lists the listening sockets, each port once per address.
 func listening(all bool, ours []Forward) ([]Port, error) {
-	owned := map[string]bool{}
-	for _, f := range ours {
-		owned[f.Listen] = true
+	found, inodes, err := sockets(all, ours)
+	if err != nil {
+		return nil, err
 	}
-	inodes := map[string]int{} // inode → index in found
-	var found []Port
+	return owned(found, inodes), nil
+}
+
+// sockets lists the listening sockets without their owners, and where in that
+// list an inode is. It is cheap.
+func sockets(all bool, ours []Forward) (found []Port, inodes map[string]int, err error) {
+	own := map[string]bool{}
+	for _, f := range ours {
+		own[f.Listen] = true
+	}
+	inodes = map[string]int{}
 	for _, name := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
 		err := eachListener(name, func(addr netip.AddrPort, inode string) {
 			known := slices.ContainsFunc(found, func(p Port) bool {
 				return p.Port == int(addr.Port()) && p.Address == addr.Addr().String()
 			})
-			if known || owned[addr.String()] || !all && addr.Port() >= ordinaryPorts {
+			if known || own[addr.String()] || !all && addr.Port() >= ordinaryPorts {
 				return
 			}
 			inodes[inode] = len(found)
 			found = append(found, Port{Port: int(addr.Port()), Address: addr.Addr().String()})
 		})
 		if err != nil && !errors.Is(err, os.ErrNotExist) { // no IPv6: no file
-			return nil, fmt.Errorf("listing ports: %w", err)
+			return nil, nil, fmt.Errorf("listing ports: %w", err)
 		}
 	}
+	return found, inodes, nil
+}
+
+// owned puts the owners into a list of sockets, and puts it in order.
+func owned(found []Port, inodes map[string]int) []Port {
 	if len(found) > 0 {
 		nameOwners(found, inodes)
 	}
 	slices.SortFunc(found, func(a, b Port) int {
 		return cmp.Or(cmp.Compare(a.Port, b.Port), strings.Compare(a.Address, b.Address))
 	})
-	return found, nil
+	return found
 }
 
 func eachListener(name string, fn func(netip.AddrPort, string)) error {

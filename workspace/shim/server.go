@@ -77,6 +77,8 @@ func (s *server) call(ctx context.Context, c *net.UnixConn) error {
 		return s.listen(ctx, c, w, q)
 	case "accept":
 		return s.accept(c, w, q)
+	case "watch_ports":
+		return s.watchPorts(ctx, c, w)
 	}
 	ctx, cancel := untilGone(ctx, c)
 	defer cancel()

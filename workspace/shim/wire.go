@@ -30,6 +30,7 @@ const (
 	kindGuest   = 'g' // JSON guest: somebody connected to a listener
 	kindInfo    = 'i' // JSON TerminalInfo: who is at the terminal, or its size, changed
 	kindCast    = 't' // JSON CastEvent of a recording
+	kindPorts   = 'p' // JSON list of Port: what listens now
 
 	maxFrame    = maxBody + headLen
 	maxHead     = 4 << 20   // of a request or answer

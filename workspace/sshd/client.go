@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strconv"
 	"strings"
 
 	"golang.org/x/crypto/ssh"
@@ -48,6 +49,31 @@ func Connect(ctx context.Context, c net.Conn, hostKey, name string) (*Client, er
 
 // Close ends the connection.
 func (c *Client) Close() error { return c.ssh.Close() }
+
+// The errors of DialPort. Their text is what the server says.
+var (
+	ErrPort = errors.New("there is no way to that port") // closed, or not to be forwarded
+	ErrBusy = errors.New("this connection carries no more channels")
+)
+
+// DialPort connects to a port of the workspace's own interface. The connection
+// has CloseWrite. Any other error than those above is the end of the Client.
+func (c *Client) DialPort(ctx context.Context, port int) (net.Conn, error) {
+	conn, err := c.ssh.DialContext(ctx, "tcp", net.JoinHostPort("localhost", strconv.Itoa(port)))
+	refused, ok := errors.AsType[*ssh.OpenChannelError](err)
+	switch {
+	case ok && refused.Reason == ssh.ResourceShortage:
+		return nil, fmt.Errorf("%w: %s", ErrBusy, refused.Message)
+	case ok:
+		return nil, fmt.Errorf("%w: %s", ErrPort, strings.TrimPrefix(refused.Message, "samnode: "))
+	case err != nil:
+		return nil, fmt.Errorf("reaching the workspace: %w", err)
+	}
+	return conn, nil
+}
+
+// Wait waits for the end of the connection.
+func (c *Client) Wait() error { return c.ssh.Wait() }
 
 // Program is what a Client runs.
 type Program struct {
