@@ -79,8 +79,9 @@ func (r *Room) taskAtLocked(e *list.Element) *Task {
 	return r.state.tasks.base[e.Value.(TaskID)]
 }
 
-// Task finds a task by its id, or by a prefix or suffix of at least four
-// characters (case ignored) that only one task has.
+// Task finds a task by its id, or by its branch without "samnode/", or by a
+// prefix or suffix of its id of at least four characters that only one task has;
+// case is ignored.
 func (r *Room) Task(id string) (Task, error) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
@@ -91,7 +92,7 @@ func (r *Room) Task(id string) (Task, error) {
 	if part := strings.ToUpper(id); len(part) >= 4 {
 		for full, t := range r.state.tasks.base {
 			name := strings.ToUpper(string(full))
-			if !strings.HasPrefix(name, part) && !strings.HasSuffix(name, part) {
+			if !strings.HasPrefix(name, part) && !strings.HasSuffix(name, part) && !strings.EqualFold(t.Branch, branchPrefix+id) {
 				continue
 			}
 			if found != nil {

@@ -77,6 +77,8 @@ func titleOf(text string) string {
 	return "Untitled"
 }
 
+const branchPrefix = "samnode/" // of the branches of tasks
+
 // branchOf names a task's branch: at most four words of the title and the
 // random end of the id. The time at the front of a ULID is the same for tasks
 // made in one moment.
@@ -94,7 +96,7 @@ func branchOf(title string, id TaskID) string {
 		}
 		return '-'
 	}, strings.ToLower(string(id[max(0, len(id)-8):])))
-	return "samnode/" + strings.Join(append(words, tail), "-")
+	return branchPrefix + strings.Join(append(words, tail), "-")
 }
 
 // shortID keeps an agent's id, or the hash of one that is too long or holds

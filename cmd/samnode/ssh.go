@@ -39,11 +39,11 @@ func (c *cli) ssh() *cobra.Command {
 	f.BoolVar(&o.fresh, "new", false, "a fresh shell, not one that was left")
 	f.StringVar(&o.shell, "shell", "", "the shell of that name, shared by all your connections that ask for it")
 	f.BoolVarP(&o.tty, "tty", "t", false, "run the command on a terminal")
-	f.BoolVar(&o.stdio, "stdio", false, "be the ProxyCommand of an ssh client: carry its connection to the node")
+	f.BoolVar(&o.stdio, "stdio", false, "be the ProxyCommand of an ssh client: carry its connection to the node, for the task if one is named")
 	cmd.RunE = func(cmd *cobra.Command, a []string) error {
 		switch {
 		case o.stdio:
-			return c.sshStdio(cmd.Context())
+			return c.sshStdio(cmd.Context(), strings.TrimSuffix(strings.Join(a, ""), "."+localSSH))
 		case len(a) == 0:
 			return &exitError{exitUsage, "which task? samnode task list shows them"}
 		case o.fresh && o.shell != "":
@@ -59,8 +59,9 @@ type sshOptions struct {
 	shell             string
 }
 
-// dialSSH opens a connection of SSH by way of the node's API.
-func (c *cli) dialSSH(ctx context.Context) (net.Conn, error) {
+// dialSSH opens a connection of SSH by way of the node's API, for a task; empty:
+// the one that the client's user names.
+func (c *cli) dialSSH(ctx context.Context, task string) (net.Conn, error) {
 	u, err := url.Parse(c.api)
 	if err != nil || u.Host == "" {
 		return nil, &exitError{exitUsage, fmt.Sprintf("--api %q is not the URL of a node", c.api)}
@@ -73,7 +74,7 @@ func (c *cli) dialSSH(ctx context.Context) (net.Conn, error) {
 	}
 	late := context.AfterFunc(ctx, func() { conn.Close() })
 	r := bufio.NewReader(conn)
-	err = upgrade(conn, r, u)
+	err = upgrade(conn, r, u, task)
 	if !late() && err == nil {
 		err = context.Cause(ctx)
 	}
@@ -102,9 +103,10 @@ func dialHTTP(ctx context.Context, u *url.URL) (net.Conn, error) {
 }
 
 // upgrade asks for SSH on a connection of HTTP.
-func upgrade(conn net.Conn, r *bufio.Reader, u *url.URL) error {
+func upgrade(conn net.Conn, r *bufio.Reader, u *url.URL, task string) error {
 	_, path, _ := strings.Cut(sshPath, " ")
-	_, err := fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n", path, u.Host, sshProtocol)
+	_, err := fmt.Fprintf(conn, "GET %s?task=%s HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n",
+		path, url.QueryEscape(task), u.Host, sshProtocol)
 	if err != nil {
 		return err
 	}
@@ -128,8 +130,8 @@ type upgraded struct {
 func (s *upgraded) Read(b []byte) (int, error) { return s.r.Read(b) }
 
 // sshStdio carries an ssh client's own connection.
-func (c *cli) sshStdio(ctx context.Context) error {
-	conn, err := c.dialSSH(ctx)
+func (c *cli) sshStdio(ctx context.Context, task string) error {
+	conn, err := c.dialSSH(ctx, task)
 	if err != nil {
 		return err
 	}
@@ -151,7 +153,7 @@ func (c *cli) enterSpace(ctx context.Context, task, command string, o sshOptions
 	if err := c.client().call(ctx, http.MethodGet, "ssh", nil, &info); err != nil {
 		return err
 	}
-	conn, err := c.dialSSH(ctx)
+	conn, err := c.dialSSH(ctx, task)
 	if err != nil {
 		return err
 	}

@@ -129,6 +129,15 @@ func TestSSH(t *testing.T) {
 	sshCommands(t, c, to)
 	sshFiles(t, c, to)
 	sshOwnCommand(t, n, string(v.ID))
+	name := strings.TrimPrefix(v.Branch, "samnode/")
+	for _, host := range []string{name + ".samnode", strings.ToLower(string(v.ID)) + ".samnode", name + "@samnode"} {
+		if out, errs, code := c.run("", "ssh", host, "cat hello.txt"); out != "hello\n" || code != 0 {
+			t.Errorf("ssh %s = %q, %q, %d", host, out, errs, code)
+		}
+	}
+	if _, errs, code := c.run("", "ssh", "nothing.samnode", "true"); code != 255 || !strings.Contains(errs, "There is no task") {
+		t.Errorf("ssh to no workspace's name = %d: %s", code, errs)
+	}
 
 	if _, errs, code := c.run("", "ssh", "nosuchtask@samnode", "true"); code != 255 || !strings.Contains(errs, "There is no task") {
 		t.Errorf("ssh to no task = %d: %s", code, errs)

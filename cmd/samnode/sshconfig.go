@@ -15,8 +15,9 @@ func (c *cli) sshConfig() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ssh-config",
 		Short: "Print a block for ~/.ssh/config",
-		Long: "Print a block for ~/.ssh/config, with which `ssh TASK@NODE`, scp, sftp and editors get into workspaces. The tailnet says\n" +
-			"who you are, so there are no keys of yours; the mesh's own key is in the block, the same for all nodes.\n\n" +
+		Long: "Print a block for ~/.ssh/config, with which `ssh TASK@NODE`, `ssh TASK.samnode`, scp, sftp and editors get\n" +
+			"into workspaces. The tailnet says who you are, so there are no keys of yours; the mesh's own key is in the block,\n" +
+			"the same for all nodes.\n\n" +
 			"  samnode ssh-config >> ~/.ssh/config\n\n" +
 			"Clients that are not OpenSSH read ~/.ssh/known_hosts instead: samnode ssh-config --known-hosts >> ~/.ssh/known_hosts",
 		Args: args(cobra.NoArgs),
@@ -71,7 +72,7 @@ func (i sshInfo) knownHosts() string { return strings.Join(i.names(), ",") + " "
 // node on this machine.
 func (i sshInfo) config(api, program string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# Workspaces of the mesh %s: ssh TASK@NODE\n", i.Mesh)
+	fmt.Fprintf(&b, "# Workspaces of the mesh %s: ssh TASK@NODE, or ssh TASK.%s\n", i.Mesh, localSSH)
 	hosts := i.names()[1:]
 	if len(i.Nodes) == 0 {
 		hosts = []string{localSSH}
@@ -80,6 +81,9 @@ func (i sshInfo) config(api, program string) string {
 	for _, n := range i.Nodes {
 		fmt.Fprintf(&b, "Host %s\n  HostName %s\n", n.Name, n.Host)
 	}
+	// A workspace's own name, which no DNS knows: ssh tells it to the command alone.
+	fmt.Fprintf(&b, "Host *.%s\n  ProxyCommand %s --api %s ssh --stdio -- '%%n'\n", localSSH, proxyWord(program), proxyWord(api))
+	hosts = append(hosts, "*."+localSSH)
 	fmt.Fprintf(&b, "Host %s\n  HostKeyAlias %s\n  KnownHostsCommand /bin/echo %s %s\n", strings.Join(hosts, " "), i.Mesh, i.Mesh, i.HostKey)
 	b.WriteString("  StrictHostKeyChecking yes\n  UserKnownHostsFile /dev/null\n  GlobalKnownHostsFile /dev/null\n" +
 		"  PreferredAuthentications none\n  ForwardAgent no\n  ServerAliveInterval 15\n" +

@@ -115,6 +115,9 @@ func (n *node) enter(ctx context.Context, c net.Conn, name string) (*sshd.Space,
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
+	if t, ok := c.(*tunnelled); ok && t.task != "" {
+		name = t.task
+	}
 	ctx = mesh.ConnContext(ctx, c)
 	began, err := n.admitSSH(ctx, name)
 	if err != nil {

@@ -117,7 +117,7 @@ func (n *node) sshTunnel(w http.ResponseWriter, r *http.Request) {
 	if _, err := fmt.Fprintf(raw, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n", sshProtocol); err != nil {
 		return
 	}
-	door.ServeConn(door.open, &tunnelled{upgraded{raw, buffered.Reader}, func() mesh.Caller {
+	door.ServeConn(door.open, &tunnelled{upgraded{raw, buffered.Reader}, r.URL.Query().Get("task"), func() mesh.Caller {
 		who, _ := mesh.CallerOf(r.Context())
 		return who
 	}})
@@ -126,6 +126,7 @@ func (n *node) sshTunnel(w http.ResponseWriter, r *http.Request) {
 // tunnelled is a connection that a request became.
 type tunnelled struct {
 	upgraded
+	task   string // whose workspace is wanted; empty: that of ssh's user
 	caller func() mesh.Caller
 }
 
