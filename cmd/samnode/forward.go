@@ -159,7 +159,7 @@ func (f *forwarder) take(ctx context.Context) (*lane, error) {
 			return l, nil
 		}
 	}
-	conn, err := f.c.dialSSH(ctx)
+	conn, err := f.c.dialSSH(ctx, f.task)
 	if err != nil {
 		return nil, err
 	}
