@@ -139,6 +139,7 @@ func TestSSH(t *testing.T) {
 		t.Errorf("ssh to no workspace's name = %d: %s", code, errs)
 	}
 
+	sshAgent(t, n, c, to)
 	if _, errs, code := c.run("", "ssh", "nosuchtask@samnode", "true"); code != 255 || !strings.Contains(errs, "There is no task") {
 		t.Errorf("ssh to no task = %d: %s", code, errs)
 	}
@@ -176,6 +177,36 @@ func TestSSH(t *testing.T) {
 		if !strings.Contains(said, want) {
 			t.Errorf("the task does not say %q: %s", want, said)
 		}
+	}
+}
+
+// sshAgent takes a person's agent along, which an owner of the project has to
+// allow.
+func sshAgent(t *testing.T, n *testNode, c *sshClient, to string) {
+	t.Helper()
+	dir := t.TempDir()
+	key, socket := filepath.Join(dir, "key"), filepath.Join(dir, "agent")
+	if out, err := exec.CommandContext(t.Context(), "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "my-own-key", "-f", key).CombinedOutput(); err != nil {
+		t.Fatalf("ssh-keygen: %v %s", err, out)
+	}
+	agent := exec.CommandContext(t.Context(), "ssh-agent", "-D", "-a", socket)
+	if err := agent.Start(); err != nil {
+		t.Fatal(err)
+	}
+	with := func(program string, args ...string) string {
+		cmd := exec.CommandContext(t.Context(), program, args...)
+		cmd.Env = append(os.Environ(), "SSH_AUTH_SOCK="+socket)
+		out, _ := cmd.CombinedOutput() // what it says is looked at
+		return string(out)
+	}
+	(&testMesh{t: t}).await("the agent", func() bool { return strings.Contains(with("ssh-add", key), "Identity added") })
+	list := c.command("ssh", "-A", to, "ssh-add -l").Args
+	if out := with(list[0], list[1:]...); strings.Contains(out, "my-own-key") {
+		t.Errorf("an agent came in unasked: %s", out)
+	}
+	must[chat.Project](n, "project", "set", "app", "--ssh-agent")
+	if out := with(list[0], list[1:]...); !strings.Contains(out, "my-own-key") {
+		t.Errorf("an agent that may come in: %s", out)
 	}
 }
 
