@@ -142,8 +142,13 @@ func (o options) connect(ctx context.Context, clients int) (targets []target, er
 		}
 	}
 	for name, nodes := range map[string]string{"samnode": o.samnode, "samnode-tailnet": o.tailnet} {
-		if nodes != "" {
-			add(newSamnode(ctx, o, name, nodes, string(bytes.TrimSpace(token)), clients))
+		if nodes == "" {
+			continue
+		}
+		t, err := newSamnode(ctx, o, name, nodes, string(bytes.TrimSpace(token)), clients)
+		add(t, err)
+		if err == nil && nodes == o.samnode {
+			add(floor{&samnode{name: t.name, nodes: t.nodes, token: t.token, http: t.http, run: t.run}}, nil)
 		}
 	}
 	if o.etcd != "" {

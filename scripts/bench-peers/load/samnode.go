@@ -140,10 +140,18 @@ func (t *samnode) call(ctx context.Context, client int, method, path string, in 
 	defer resp.Body.Close()
 	if resp.StatusCode >= 300 {
 		text, _ := io.ReadAll(io.LimitReader(resp.Body, 1000)) // as much as there is of it
-		return fmt.Errorf("%s %s: %s: %s", method, path, resp.Status, text)
+		return fmt.Errorf("%s %s: %w", method, path, &statusError{resp.StatusCode, string(text)})
 	}
 	_, err = io.Copy(io.Discard, resp.Body) // so that the connection is used again
 	return err
 }
+
+// statusError is an answer that says no.
+type statusError struct {
+	code int
+	text string
+}
+
+func (e *statusError) Error() string { return http.StatusText(e.code) + ": " + e.text }
 
 func (t *samnode) Close() { t.http.CloseIdleConnections() }
