@@ -3,6 +3,7 @@ package preview
 import (
 	"strconv"
 	"strings"
+	"unicode"
 )
 
 // Target is a port of a task's workspace.
@@ -26,6 +27,9 @@ func (t Target) Host() string {
 
 // ParseHost reads what Host wrote, in any case. There is one way to write each.
 func ParseHost(name string) (Target, bool) {
+	if strings.ContainsFunc(name, func(r rune) bool { return r > unicode.MaxASCII }) {
+		return Target{}, false // some letters have a plain one as their upper case
+	}
 	name = strings.ToUpper(name)
 	rest, ok := strings.CutSuffix(name, strings.ToUpper(within))
 	number, task, found := strings.Cut(rest, between)
