@@ -2,6 +2,7 @@ package ui
 
 import (
 	"net/http"
+	"net/url"
 	"path"
 	"strconv"
 	"strings"
@@ -15,6 +16,7 @@ type diffView struct {
 	Links          []link
 	Note           string
 	Problem        string
+	Only, AllURL   string // the one path that is shown, and where all are
 }
 
 const bigFile = 500 // lines after which a file is folded
@@ -34,13 +36,22 @@ func (s *Server) taskDiff(w http.ResponseWriter, r *http.Request) error {
 	}
 	q := r.URL.Query()
 	o := DiffOptions{Scope: "branch", Context: 3, IgnoreSpace: q.Get("space") == "ignore"}
-	if q.Get("scope") == "turn" {
-		o.Scope = "turn"
+	if scope := q.Get("scope"); scope == "turn" || scope == "now" {
+		o.Scope = scope
 	}
+	o.Path = q.Get("path")
 	if n, err := strconv.Atoi(q.Get("context")); err == nil && n >= 0 && n <= 10000 {
 		o.Context = n
 	}
 	v := diffView{Side: q.Get("side") == "1", Links: diffLinks("/t/"+string(t.ID)+"/diff", o, q.Get("side") == "1")}
+	if t.Lease != nil {
+		v.Links = append([]link{nowLink("/t/"+string(t.ID)+"/diff", o)}, v.Links...)
+	}
+	if o.Path != "" {
+		all := o
+		all.Path = ""
+		v.Only, v.AllURL = visible(oneLine(o.Path)), diffURL("/t/"+string(t.ID)+"/diff", all, v.Side)
+	}
 	if s.Diff == nil {
 		v.Problem = "This node cannot read the branch."
 		return s.withPanel(w, r, "diff", diffPanel(v))
@@ -50,6 +61,9 @@ func (s *Server) taskDiff(w http.ResponseWriter, r *http.Request) error {
 		v.Problem = s.words(r, err)
 	}
 	v.Note = visible(d.Note)
+	if o.Scope == "now" && err == nil && v.Note == "" {
+		v.Note = "The workspace as it is now, committed or not, against the base."
+	}
 	for _, f := range d.Files {
 		f = shown(f)
 		v.Files = append(v.Files, f)
@@ -77,39 +91,56 @@ func shown(f DiffFile) DiffFile {
 
 // diffLinks are the switches of the panel, each a URL of the whole choice.
 func diffLinks(base string, o DiffOptions, side bool) []link {
-	to := func(o DiffOptions, side bool) string {
-		var q []string
-		if o.Scope == "turn" {
-			q = append(q, "scope=turn")
-		}
-		if side {
-			q = append(q, "side=1")
-		}
-		if o.IgnoreSpace {
-			q = append(q, "space=ignore")
-		}
-		if o.Context != 3 {
-			q = append(q, "context="+strconv.Itoa(o.Context))
-		}
-		if len(q) == 0 {
-			return base
-		}
-		return base + "?" + strings.Join(q, "&")
-	}
+	to := func(o DiffOptions, side bool) string { return diffURL(base, o, side) }
 	other := func(change func(*DiffOptions)) DiffOptions { c := o; change(&c); return c }
-	turn := other(func(c *DiffOptions) {
-		if c.Scope = "turn"; o.Scope == "turn" {
-			c.Scope = "branch"
-		}
-	})
+	scope := func(name string) DiffOptions {
+		return other(func(c *DiffOptions) {
+			if c.Scope = name; o.Scope == name {
+				c.Scope = "branch"
+			}
+		})
+	}
 	space := other(func(c *DiffOptions) { c.IgnoreSpace = !c.IgnoreSpace })
 	more := other(func(c *DiffOptions) { c.Context += 20 })
 	return []link{
-		{"Last turn", to(turn, side), o.Scope == "turn"},
+		{"Last turn", to(scope("turn"), side), o.Scope == "turn"},
 		{"Side by side", to(o, !side), side},
 		{"Ignore space", to(space, side), o.IgnoreSpace},
 		{"More context", to(more, side), o.Context > 3},
 	}
+}
+
+// nowLink shows the live workspace, or the last commit again.
+func nowLink(base string, o DiffOptions) link {
+	on := o.Scope == "now"
+	if o.Scope = "now"; on {
+		o.Scope = "branch"
+	}
+	return link{"Now", diffURL(base, o, false), on}
+}
+
+// diffURL is the panel with all that was chosen.
+func diffURL(base string, o DiffOptions, side bool) string {
+	var q []string
+	if o.Scope != "branch" {
+		q = append(q, "scope="+o.Scope)
+	}
+	if o.Path != "" {
+		q = append(q, "path="+url.QueryEscape(o.Path))
+	}
+	if side {
+		q = append(q, "side=1")
+	}
+	if o.IgnoreSpace {
+		q = append(q, "space=ignore")
+	}
+	if o.Context != 3 {
+		q = append(q, "context="+strconv.Itoa(o.Context))
+	}
+	if len(q) == 0 {
+		return base
+	}
+	return base + "?" + strings.Join(q, "&")
 }
 
 func statusLetter(status string) string {

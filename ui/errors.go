@@ -88,13 +88,18 @@ type callerKey struct{}
 func (s *Server) page(role Role, h handler) http.Handler { return s.pageAbout(theMesh, role, h) }
 
 func (s *Server) pageAbout(what about, role Role, h handler) http.Handler {
+	return s.pageUpTo(4*chat.MaxText, what, role, h)
+}
+
+// pageUpTo is pageAbout with another limit for the body.
+func (s *Server) pageUpTo(limit int64, what about, role Role, h handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, err := s.admit(r, what, role)
 		r = r.WithContext(context.WithValue(r.Context(), callerKey{}, c))
 		if err == nil {
 			s.setPolicy(w, r, ownStyles)
 			s.catchUp(r)
-			r.Body = http.MaxBytesReader(w, r.Body, 4*chat.MaxText)
+			r.Body = http.MaxBytesReader(w, r.Body, limit)
 			err = h(w, r)
 		}
 		if err != nil {

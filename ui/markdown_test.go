@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/samnode/samnode/chat"
+	"github.com/samnode/samnode/ui/api"
 )
 
 func TestMarkdownOfHostileText(t *testing.T) {
@@ -147,12 +148,14 @@ func TestHostileTextInEveryField(t *testing.T) {
 		c.Diff = func(context_, chat.Task, DiffOptions) (Diff, error) {
 			return Diff{Note: nasty, Files: []DiffFile{{Path: nasty, From: nasty + "2", Status: "renamed", Note: nasty, Added: 1, Hunks: []Hunk{{Old: 1, New: 1, Title: nasty, Lines: []DiffLine{{'+', nasty}, {'-', nasty}, {' ', nasty}}}}}}}, nil
 		}
-		c.Files = func(_ context_, _ chat.Task, p string) (File, error) {
-			if p == "" {
-				return File{Dir: true, As: nasty, Entries: []Entry{{Name: nasty, Dir: true}, {Name: nasty}}}, nil
+		c.Files = fakeFiles(func(q api.FileQuery) (api.FileView, error) {
+			if q.Path == "" {
+				return api.FileView{FileInfo: api.FileInfo{Kind: "folder"}, At: api.Now, As: nasty, Note: nasty, Entries: []api.FileInfo{
+					{Name: nasty, Kind: "folder", State: "modified"}, {Name: nasty, Kind: "file", State: nasty}, {Name: "l", Kind: "link", Link: nasty}, {Name: nasty, Kind: nasty},
+				}}, nil
 			}
-			return File{Path: p, As: nasty, Content: []byte(nasty), Size: 9}, nil
-		}
+			return textFile(q, nasty), nil
+		})
 		c.Agents = func() []AgentInfo { return []AgentInfo{{Name: nasty, Label: nasty, Why: nasty}} }
 		c.Ports = func(context_, chat.TaskID) ([]Port, error) {
 			return []Port{{Number: 1, Process: nasty, URL: "javascript:alert(1)"}}, nil

@@ -4,14 +4,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"net/url"
 	"path"
-	"sort"
 	"strconv"
 	"strings"
 
 	"github.com/a-h/templ"
-	"github.com/alecthomas/chroma/v2/lexers"
 
 	"github.com/samnode/samnode/chat"
 )
@@ -26,60 +23,6 @@ func (s *Server) withPanel(w http.ResponseWriter, r *http.Request, view string, 
 func (s *Server) words(r *http.Request, err error) string {
 	p := s.problem(r, err)
 	return strings.TrimSpace(p.Title + ". " + p.Text)
-}
-
-type filesView struct {
-	File    File
-	Crumbs  []link
-	Entries []entryView
-	Lines   []string // highlighted HTML
-	RawURL  string
-	Cut     string
-	Problem string
-}
-
-type entryView struct{ Name, URL, Icon, Size string }
-
-const filesLines = 5000
-
-func (s *Server) taskFiles(w http.ResponseWriter, r *http.Request) error {
-	t, err := s.loadTask(r)
-	if err != nil {
-		return err
-	}
-	name := clean(r.PathValue("path"))
-	base := "/t/" + string(t.ID)
-	v := filesView{Crumbs: crumbs(base+"/files", name), RawURL: base + "/raw/" + escapePath(name)}
-	if s.Files == nil {
-		v.Problem = "This node cannot read the branch."
-		return s.withPanel(w, r, "files", filesPanel(v))
-	}
-	v.File, err = s.Files(r.Context(), t, name)
-	v.File.As = visible(v.File.As)
-	switch {
-	case err != nil:
-		v.Problem = s.words(r, err)
-	case v.File.Dir:
-		v.Entries = entries(base+"/files", name, v.File.Entries)
-	case !v.File.Binary:
-		v.source(name)
-	}
-	return s.withPanel(w, r, "files", filesPanel(v))
-}
-
-func (v *filesView) source(name string) {
-	text := visible(string(v.File.Content))
-	language := ""
-	if l := lexers.Match(path.Base(name)); l != nil {
-		language = l.Config().Name
-	}
-	v.Lines = sourceLines(highlight(language, text))
-	if len(v.Lines) > filesLines {
-		v.Cut = fmt.Sprintf("The first %d of %d lines.", filesLines, len(v.Lines))
-		v.Lines = v.Lines[:filesLines]
-	} else if int64(len(v.File.Content)) < v.File.Size {
-		v.Cut = "The first " + size(int64(len(v.File.Content))) + " of " + size(v.File.Size) + "."
-	}
 }
 
 // sourceLines cuts highlighted code at its line ends; a colour that spans
@@ -108,36 +51,6 @@ func lastOpen(l string) string {
 
 func clean(p string) string { return strings.TrimPrefix(path.Clean("/"+p), "/") }
 
-func escapePath(p string) string {
-	return strings.TrimPrefix((&url.URL{Path: "/" + p}).EscapedPath(), "/")
-}
-
-func crumbs(base, name string) []link {
-	out := []link{{Name: "root", URL: base}}
-	if name == "" {
-		return out
-	}
-	at := ""
-	for _, part := range strings.Split(name, "/") {
-		at = path.Join(at, part)
-		out = append(out, link{Name: visible(part), URL: base + "/" + escapePath(at)})
-	}
-	return out
-}
-
-func entries(base, dir string, list []Entry) []entryView {
-	sort.SliceStable(list, func(i, j int) bool { return list[i].Dir && !list[j].Dir })
-	var out []entryView
-	for _, e := range list {
-		v := entryView{Name: visible(e.Name), URL: base + "/" + escapePath(path.Join(dir, e.Name)), Icon: "file", Size: size(e.Size)}
-		if e.Dir {
-			v.Icon, v.Size = "folder", ""
-		}
-		out = append(out, v)
-	}
-	return out
-}
-
 // fileURL is where a tool's location is shown. Agents name absolute paths too:
 // the working copy is the one folder below /workspaces.
 func fileURL(task, name string, line int) string {
@@ -149,30 +62,6 @@ func fileURL(task, name string, line int) string {
 		u += "#L" + strconv.Itoa(line)
 	}
 	return u
-}
-
-func (s *Server) rawFile(w http.ResponseWriter, r *http.Request) error {
-	t, err := s.loadTask(r)
-	if err != nil {
-		return err
-	}
-	if s.Files == nil {
-		return errNoPart
-	}
-	name := clean(r.PathValue("path"))
-	f, err := s.Files(r.Context(), t, name)
-	if err != nil {
-		return fmt.Errorf("reading file: %w", err)
-	}
-	if f.Dir {
-		return fmt.Errorf("%w: this is a folder", chat.ErrInvalid)
-	}
-	h := w.Header()
-	h.Set("Content-Type", "application/octet-stream")
-	h.Set("Content-Security-Policy", "default-src 'none'; sandbox")
-	h.Set("Content-Disposition", "attachment; filename="+strconv.QuoteToASCII(path.Base(name)))
-	_, err = w.Write(f.Content)
-	return err
 }
 
 type logView struct {

@@ -109,29 +109,20 @@ type Port struct {
 	URL     string // where a browser can open it; empty: over ssh only
 }
 
-// File is a path of a task's branch: a folder with Entries, or a file.
-type File struct {
-	Path    string
-	Dir     bool
-	Entries []Entry
-	Content []byte // cut at the reader's limit
-	Size    int64
-	Binary  bool
-	As      string // "live", or "as of commit a1b2c3, turn 7"
-}
-
-// Entry is one line of a folder.
-type Entry struct {
-	Name string
-	Dir  bool
-	Size int64
-}
-
 // DiffOptions choose what a diff shows.
 type DiffOptions struct {
-	Scope       string // "branch" (default): against the base; "turn": the last turn
+	Scope       string // "branch" (default): against the base; "turn": the last turn; "now": the live workspace against the base
+	Path        string // a file or folder; "": all
 	Context     int    // lines around a change
 	IgnoreSpace bool
+}
+
+// Paths is Path as a list of those that are shown; none: all.
+func (o DiffOptions) Paths() []string {
+	if o.Path == "" {
+		return nil
+	}
+	return []string{o.Path}
 }
 
 // Diff is a change of files.

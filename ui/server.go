@@ -57,8 +57,10 @@ type Config struct {
 
 	// Diff reads the change of a task's branch from git; no workspace is needed.
 	Diff func(context.Context, chat.Task, DiffOptions) (Diff, error)
-	// Files reads a path of the task's branch: a folder or a file.
-	Files func(ctx context.Context, task chat.Task, path string) (File, error)
+	// Files are those of the task's workspace, or of its branch; nil: no page
+	// shows files. Without FileKeeper none changes them.
+	Files      api.Files
+	FileKeeper api.FileKeeper
 	// Merge merges a plain remote's branch: method is squash, rebase or merge.
 	Merge func(ctx context.Context, task chat.Task, method string, by chat.Author) error
 	// OpenPull opens the task's pull request, or marks a draft ready.
@@ -244,6 +246,9 @@ func (s *Server) routes() http.Handler {
 	post("/t/{task}/terminals/{id}/close", Member, s.closeTerminal)
 	post("/t/{task}/terminals/{id}/name", Member, s.nameTerminal)
 	post("/t/{task}/terminals/{id}/hold", Member, s.holdTerminal)
+	post("/t/{task}/files", Member, s.fileChange)
+	post("/t/{task}/files/{path...}", Member, s.fileChange)
+	mux.Handle("POST /t/{task}/upload/{path...}", s.pageUpTo(api.MaxUpload, theMesh, Member, s.upload))
 
 	if s.Dev {
 		get("/gallery", s.gallery)

@@ -60,7 +60,7 @@ func (c *cli) root() *cobra.Command {
 		return &exitError{exitUsage, err.Error()}
 	})
 	root.AddCommand(c.initMesh(), c.join(), c.leave(), c.run(), c.install(), c.status(), c.node(), c.pool(), c.people(), c.open(),
-		c.backupCommand(), c.restore(), c.recover(), c.dev(), c.project(), c.task(), c.ssh(), c.sshConfig(), c.forward(), c.secret(), c.doctor(), c.agents(), c.version(), c.shim(), c.sftpServer(), c.agent())
+		c.backupCommand(), c.restore(), c.recover(), c.dev(), c.project(), c.task(), c.files(), c.ssh(), c.sshConfig(), c.forward(), c.secret(), c.doctor(), c.agents(), c.version(), c.shim(), c.sftpServer(), c.fileServer(), c.agent())
 	return root
 }
 

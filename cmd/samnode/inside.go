@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/samnode/samnode/workspace/agents"
+	"github.com/samnode/samnode/workspace/files"
 	"github.com/samnode/samnode/workspace/scriptagent"
 	"github.com/samnode/samnode/workspace/shim"
 	"github.com/samnode/samnode/workspace/sshd"
@@ -48,6 +49,21 @@ func (c *cli) sftpServer() *cobra.Command {
 			}
 		}
 		return sshd.ServeFiles(os.Stdin, os.Stdout)
+	}
+	return cmd
+}
+
+// fileServer answers one call of a node about a workspace's files. People never
+// call it.
+func (c *cli) fileServer() *cobra.Command {
+	var root string
+	cmd := &cobra.Command{Use: "file-server", Short: "Answer one call about files", Hidden: true, Args: args(cobra.NoArgs)}
+	cmd.Flags().StringVar(&root, "root", "", "folder that no call leaves")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if root == "" {
+			return &exitError{exitUsage, "--root is needed"}
+		}
+		return files.Serve(cmd.Context(), root, c.in, c.out)
 	}
 	return cmd
 }

@@ -45,6 +45,7 @@ var allowed = map[string][]string{
 	"workspace/broker":        {"chat"},
 	"workspace/devcontainer":  {"workspace/docker"},
 	"workspace/docker":        {},
+	"workspace/files":         {"workspace/shim"},
 	"workspace/forge":         {"chat", "workspace/git"},
 	"workspace/git":           {},
 	"workspace/modeltest":     {},
@@ -64,7 +65,7 @@ var allowed = map[string][]string{
 		"chat", "chat/remote", "chat/seal", "chat/store", "consensus", "consensus/backup",
 		"mesh", "mesh/follow", "mesh/keys", "mesh/loopback", "mesh/tailnet",
 		"provision", "provision/cloudinit", "provision/hetzner", "provision/keeper", "provision/simulate", "ui", "ui/api", "ui/metrics", "ui/preview",
-		"workspace", "workspace/agents", "workspace/devcontainer", "workspace/docker", "workspace/forge", "workspace/git", "workspace/remote", "workspace/scriptagent", "workspace/shim", "workspace/sshd",
+		"workspace", "workspace/agents", "workspace/devcontainer", "workspace/docker", "workspace/files", "workspace/forge", "workspace/git", "workspace/remote", "workspace/scriptagent", "workspace/shim", "workspace/sshd",
 	},
 }
 

@@ -54,6 +54,7 @@ type node struct {
 	traces   *traces
 	door     sheet[*sshDoor]
 	visits   *visits
+	files    taskFiles
 	portals  *portals
 	previews *preview.Server
 	caught   chan struct{} // closed when this node applied what was committed before it started

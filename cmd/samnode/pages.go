@@ -21,11 +21,12 @@ import (
 func (n *node) openPages(context.Context) error {
 	view := meshView{n}
 	n.visits = newVisits(n.putVisits, n.c.Logger)
+	n.files = newTaskFiles(n)
 	pages, err := ui.New(ui.Config{
 		Room:  n.room,
 		WhoIs: n.whoIs, RoleIn: n.rolesIn,
 		Diff:  n.diff,
-		Files: n.files,
+		Files: n.files, FileKeeper: n.files,
 		Merge: func(ctx context.Context, t chat.Task, method string, by chat.Author) error {
 			_, err := n.merge(ctx, by, t, method)
 			return err
@@ -68,6 +69,7 @@ func (n *node) api() http.Handler {
 			return list
 		},
 		Mesh: view, NodeKeeper: view, Invitations: view, People: view, Backups: view, Pool: view, Unavailable: unavailable,
+		Files: n.files, FileKeeper: n.files,
 	})
 }
 
@@ -191,11 +193,14 @@ func (n *node) branchOf(ctx context.Context, t chat.Task) (r *git.Repo, base, he
 }
 
 func (n *node) diff(ctx context.Context, t chat.Task, o ui.DiffOptions) (ui.Diff, error) {
+	if o.Scope == "now" {
+		return n.files.diff(ctx, t, o)
+	}
 	r, base, head, err := n.branchOf(ctx, t)
 	if err != nil || head == "" {
 		return ui.Diff{}, err
 	}
-	opts := git.DiffOptions{Context: o.Context, IgnoreSpace: o.IgnoreSpace}
+	opts := git.DiffOptions{Context: o.Context, IgnoreSpace: o.IgnoreSpace, Paths: o.Paths()}
 	if t.Change.Merged != "" && t.Change.Base != "" {
 		base, opts.Direct = t.Change.Base, true // the merge base has moved onto the branch itself
 	}
@@ -255,29 +260,4 @@ func diffFile(f git.FileDiff) ui.DiffFile {
 		v.Hunks = append(v.Hunks, hunk)
 	}
 	return v
-}
-
-func (n *node) files(ctx context.Context, t chat.Task, path string) (ui.File, error) {
-	r, base, head, err := n.branchOf(ctx, t)
-	if err != nil {
-		return ui.File{}, err
-	}
-	if head == "" {
-		head = base
-	}
-	out := ui.File{Path: path, As: "as of commit " + head[:min(12, len(head))]}
-	entries, err := r.Files(ctx, head, path)
-	if err == nil {
-		out.Dir = true
-		for _, e := range entries {
-			out.Entries = append(out.Entries, ui.Entry{Name: e.Name, Dir: e.Kind == "folder", Size: e.Size})
-		}
-		return out, nil
-	}
-	c, err := r.File(ctx, head, path, 0)
-	if errors.Is(err, git.ErrNotFound) {
-		return out, fmt.Errorf("%w: %w", chat.ErrNotFound, err)
-	}
-	out.Content, out.Size, out.Binary = c.Data, c.Size, c.Binary
-	return out, err
 }

@@ -3,6 +3,7 @@ package api
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 
 	"github.com/samnode/samnode/chat"
@@ -55,8 +56,9 @@ const (
 // request is an HTTP request whose sender is known, and may send it.
 type request struct {
 	*http.Request
-	by  chat.Author
-	who Caller
+	by    chat.Author
+	who   Caller
+	whole io.ReadCloser // the body without a limit, for what bounds it itself
 
 	task    chat.Task    // of a route about aTask
 	project chat.Project // of a route about aProject, or aSecret of one
@@ -168,11 +170,13 @@ func (s *server) rightTo(c Caller, t chat.Task) (right, error) {
 
 // stillReads tells whether the sender of a request that takes long may go on
 // reading a task.
-func (s *server) stillReads(r *request, t chat.Task) bool {
+func (s *server) stillReads(r *request, t chat.Task) bool { return s.stillHas(r, t, reads) }
+
+func (s *server) stillHas(r *request, t chat.Task, need right) bool {
 	who, err := s.c.Who(r.Request)
 	if err != nil {
 		return false
 	}
 	have, err := s.rightTo(who, t)
-	return err == nil && have >= reads
+	return err == nil && have >= need
 }

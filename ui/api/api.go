@@ -89,6 +89,8 @@ type Config struct {
 	Backups     Backups
 	Pool        Pool
 	Settings    Settings
+	Files       Files
+	FileKeeper  FileKeeper
 	// Unavailable tells an error of a mesh that cannot write from others, where
 	// it does not wrap ErrNoMajority; may be nil.
 	Unavailable func(error) bool
@@ -127,7 +129,7 @@ type route struct {
 }
 
 func (s *server) routes() []route {
-	return []route{
+	return append(s.fileRoutes(), []route{
 		{"GET /api/v1/openapi.json", reads, anything, s.openapi},
 		{"GET /api/v1/version", reads, anything, s.version},
 		{"GET /api/v1/agents", reads, anything, s.agents},
@@ -180,7 +182,7 @@ func (s *server) routes() []route {
 		{"POST /api/v1/tasks/{task}/release", writes, aTask, s.release},
 		{"POST /api/v1/tasks/{task}/merge", writes, aTask, s.merge},
 		{"/api/", reads, anything, s.unknown},
-	}
+	}...)
 }
 
 func (s *server) unknown(http.ResponseWriter, *request) error {
@@ -190,13 +192,14 @@ func (s *server) unknown(http.ResponseWriter, *request) error {
 // handler checks the caller and gives errors to the one table.
 func (s *server) handler(rt route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		whole := r.Body
 		r.Body = http.MaxBytesReader(w, r.Body, maxRequest)
 		who, err := s.c.Who(r)
 		if err != nil {
 			s.fail(w, r, fmt.Errorf("%w: %w", ErrForbidden, err))
 			return
 		}
-		from := &request{Request: r, by: chat.Author{Person: who.Person}, who: who}
+		from := &request{Request: r, by: chat.Author{Person: who.Person}, who: who, whole: whole}
 		if err = s.admit(from, rt); err == nil {
 			err = rt.handle(w, from)
 		}

@@ -143,7 +143,7 @@ func TestEveryRouteIsDescribed(t *testing.T) {
 	}
 	routes := map[string]bool{}
 	for _, rt := range (&server{}).routes() {
-		routes[rt.pattern] = true
+		routes[strings.ReplaceAll(rt.pattern, "...}", "}")] = true
 	}
 	described := map[string]bool{"/api/": true}
 	for path, item := range doc.Paths.Map() {

@@ -3,7 +3,6 @@ package files
 import (
 	"bufio"
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -39,7 +38,7 @@ type Content io.ReadCloser
 // MaxEntries). A path that is no file or folder, or leads to none, is told of
 // only without content.
 func (c *Client) Look(ctx context.Context, p string, from, length int64, limit int) (*View, error) {
-	run, a, err := c.start(ctx, request{Op: "look", Path: Bytes(p), From: from, Length: length, Limit: limit})
+	run, a, err := c.start(ctx, request{Op: "look", Path: Bytes(p), From: from, Length: length, Limit: limit}, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -54,7 +53,7 @@ func (c *Client) Look(ctx context.Context, p string, from, length int64, limit i
 // Archive streams a folder as tar.gz, without git's own folder. Name is that of
 // the folder, which all that is in the archive is below of.
 func (c *Client) Archive(ctx context.Context, p string) (name string, _ Content, err error) {
-	run, a, err := c.start(ctx, request{Op: "archive", Path: Bytes(p)})
+	run, a, err := c.start(ctx, request{Op: "archive", Path: Bytes(p)}, nil)
 	if err != nil {
 		return "", nil, err
 	}
@@ -63,53 +62,57 @@ func (c *Client) Archive(ctx context.Context, p string) (name string, _ Content,
 
 // Write puts what it reads at a path: whole, or not at all. Folders that lack
 // are made. Without replace an existing file is an ErrExists; with it the file
-// keeps its rights. Mode is a new file's; 0: 0644.
+// keeps its rights. Mode is a new file's; 0: 0644. Nothing is read when it is
+// refused.
 func (c *Client) Write(ctx context.Context, p string, from io.Reader, replace bool, mode uint32) (Info, error) {
-	return c.change(ctx, request{Op: "write", Path: Bytes(p), Replace: replace, Mode: mode}, from)
+	in, feed := io.Pipe()
+	run, _, err := c.start(ctx, request{Op: "write", Path: Bytes(p), Replace: replace, Mode: mode}, in)
+	if err != nil {
+		return Info{}, err
+	}
+	defer run.Close()
+	broke := make(chan error, 1)
+	go func() { // it may wait for from long after the program has ended
+		if err := writeBlocks(feed, from); err != nil && !errors.Is(err, io.ErrClosedPipe) {
+			broke <- err
+			run.cancel() // what was sent is dropped
+		}
+	}()
+	var a answer
+	err = readLine(run.out, maxAnswer, &a)
+	if err == nil {
+		err = a.err()
+	}
+	select {
+	case err = <-broke: // why it ended
+	default:
+	}
+	return a.Info, err
 }
 
 // Mkdir makes a folder, and those above that lack.
 func (c *Client) Mkdir(ctx context.Context, p string) (Info, error) {
-	return c.change(ctx, request{Op: "mkdir", Path: Bytes(p)}, nil)
+	return c.change(ctx, request{Op: "mkdir", Path: Bytes(p)})
 }
 
 // Remove removes a file, a link, or a folder: one that is not empty only with
 // all.
 func (c *Client) Remove(ctx context.Context, p string, all bool) (Info, error) {
-	return c.change(ctx, request{Op: "remove", Path: Bytes(p), All: all}, nil)
+	return c.change(ctx, request{Op: "remove", Path: Bytes(p), All: all})
 }
 
 // Rename moves what is at a path; something at the new one is an ErrExists.
 func (c *Client) Rename(ctx context.Context, p, to string) (Info, error) {
-	return c.change(ctx, request{Op: "rename", Path: Bytes(p), To: Bytes(to)}, nil)
+	return c.change(ctx, request{Op: "rename", Path: Bytes(p), To: Bytes(to)})
 }
 
 // change makes a call that answers when it is done.
-func (c *Client) change(ctx context.Context, q request, from io.Reader) (Info, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	in, feed := io.Pipe()
-	defer in.Close()
-	go func() {
-		err := writeLine(feed, q)
-		if err == nil && from != nil {
-			if err = writeBlocks(feed, from); err != nil && !errors.Is(err, io.ErrClosedPipe) {
-				cancel(err) // the reader's error is the call's, and what was sent is dropped
-			}
-		}
-		feed.CloseWithError(err)
-	}()
-	var out limited
-	var errs tail
-	code, err := c.exec(ctx, c.spec(in, &out, &errs))
+func (c *Client) change(ctx context.Context, q request) (Info, error) {
+	run, a, err := c.start(ctx, q, nil)
 	if err != nil {
 		return Info{}, err
 	}
-	var a answer
-	if err := readLine(bufio.NewReader(bytes.NewReader(out.b)), maxAnswer, &a); err != nil || code != 0 {
-		return Info{}, c.broken(code, &errs, err)
-	}
-	return a.Info, a.err()
+	return a.Info, run.Close()
 }
 
 // spec is the program there. Many may run at once in a container that has not
@@ -118,22 +121,8 @@ func (c *Client) spec(in io.Reader, out, errs io.Writer) shim.ExecSpec {
 	return shim.ExecSpec{Args: c.args, Dir: c.dir, Env: []string{"GOMAXPROCS=2"}, Stdin: in, Stdout: out, Stderr: errs}
 }
 
-func (c *Client) broken(code int, errs *tail, err error) error {
-	if code == 0 && err == nil {
-		return nil
-	}
-	return fmt.Errorf("the program in the workspace that reads and writes files ended with code %d: %s: %w", code, errs.String(), cmp.Or(err, io.ErrUnexpectedEOF))
-}
-
-// limited keeps a short answer.
-type limited struct{ b []byte }
-
-func (l *limited) Write(p []byte) (int, error) {
-	if len(l.b)+len(p) > maxAnswer {
-		return 0, errors.New("an answer that is too long")
-	}
-	l.b = append(l.b, p...)
-	return len(p), nil
+func (c *Client) broken(code int, errs *tail) error {
+	return fmt.Errorf("the program in the workspace that reads and writes files ended with code %d: %s", code, errs.String())
 }
 
 // tail keeps the begin of a program's complaints.
@@ -167,11 +156,16 @@ func (r *running) Close() error {
 	return nil
 }
 
-// start makes a call and reads the begin of its answer.
-func (c *Client) start(ctx context.Context, q request) (*running, answer, error) {
+// start makes a call and reads the begin of its answer. What in gives goes to
+// the program after the request; in is closed when the program has ended.
+func (c *Client) start(ctx context.Context, q request, in *io.PipeReader) (*running, answer, error) {
 	var line bytes.Buffer
 	if err := writeLine(&line, q); err != nil {
 		return nil, answer{}, err
+	}
+	var stdin io.Reader = &line
+	if in != nil {
+		stdin = io.MultiReader(&line, in)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	from, to := io.Pipe()
@@ -179,11 +173,14 @@ func (c *Client) start(ctx context.Context, q request) (*running, answer, error)
 	go func() {
 		defer close(r.done)
 		var errs tail
-		code, err := c.exec(ctx, c.spec(&line, to, &errs))
+		code, err := c.exec(ctx, c.spec(stdin, to, &errs))
 		if err == nil && code != 0 {
-			err = c.broken(code, &errs, nil)
+			err = c.broken(code, &errs)
 		}
 		to.CloseWithError(err)
+		if in != nil {
+			in.Close()
+		}
 	}()
 	var a answer
 	err := readLine(r.out, maxAnswer, &a)

@@ -23,7 +23,7 @@ func (s *server) look(p string, q request) error {
 	if err != nil {
 		return err
 	}
-	if k := link.Kind; q.Length == 0 && k != Folder && k != File && k != Link {
+	if k := cmp.Or(link.Leads, link.Kind); q.Length == 0 && k != Folder && k != File {
 		return s.answer(answer{Info: link}) // it is shown
 	}
 	in, f, err := s.open(p)

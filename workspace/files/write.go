@@ -94,6 +94,9 @@ func (s *server) write(ctx context.Context, p string, q request, in io.Reader) e
 	if err != nil {
 		return err
 	}
+	if err := writeLine(s.out, answer{}); err != nil { // now it may come
+		return err
+	}
 	temp, err := s.fill(ctx, to, mode, in)
 	if err != nil {
 		return s.why(p, err)
