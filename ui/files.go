@@ -207,7 +207,7 @@ func entries(base string, f api.FileView, query string) []entryView {
 		case "file":
 			v.Size = size(e.Size)
 		default:
-			v.Size = e.Kind
+			v.Size = line(e.Kind, 20)
 		}
 		if e.State == "deleted" {
 			v.Size, v.URL = "", strings.TrimSuffix(base, "/files")+"/diff?path="+url.QueryEscape(p)
