@@ -93,18 +93,23 @@ type FileChange struct {
 // EscapePath is a path as a URL has it, byte for byte: "." and ".." too, which
 // would be taken for steps.
 func EscapePath(p string) string {
-	parts := strings.Split(p, "/")
-	for i, s := range parts {
+	var out []string
+	for s := range strings.SplitSeq(p, "/") {
 		switch s {
+		case "": // two slashes are one
 		case ".":
-			parts[i] = "%2E"
+			out = append(out, "%2E")
 		case "..":
-			parts[i] = "%2E%2E"
+			out = append(out, "%2E%2E")
 		default:
-			parts[i] = url.PathEscape(s)
+			out = append(out, url.PathEscape(s))
 		}
 	}
-	return strings.Join(parts, "/")
+	escaped := strings.Join(out, "/")
+	if strings.HasPrefix(p, "/") {
+		return "%2F" + escaped // or it would be lost on the way, and refused by nobody
+	}
+	return escaped
 }
 
 // Attachment is the Content-Disposition of a download. Names of other letters
