@@ -255,10 +255,7 @@ func (p *pageStream) join(list bool) (leave func()) {
 		frame, leave := p.s.tasks.follow(taskKey{p.task, p.may}, after, now)
 		p.items, leaves = &reader[taskStep]{after, frame}, append(leaves, leave)
 	}
-	if p.task != "" && p.s.WatchPorts != nil {
-		frame, leave := p.s.ports.follow(taskKey{p.task, p.may}, 0, 0)
-		p.ports, leaves = &reader[portsStep]{0, frame}, append(leaves, leave)
-	}
+	leaves = append(leaves, p.joinPorts())
 	if list {
 		frame, leave := p.s.rows.follow(struct{}{}, after, now)
 		p.rows, leaves = &reader[rowStep]{after, frame}, append(leaves, leave)
@@ -279,8 +276,7 @@ func (p *pageStream) step(ctx context.Context) error {
 	case p.items != nil && p.items.at < p.items.frame.upto:
 		return p.missedItems(ctx)
 	case p.ports != nil && p.ports.at < p.ports.frame.upto:
-		p.ports.at = p.ports.frame.upto
-		return p.send(p.e.fresh(p.ports.frame.value.pieces...))
+		return p.missedPorts()
 	}
 	return p.frames(ctx)
 }
@@ -338,11 +334,7 @@ func (p *pageStream) frames(ctx context.Context) error {
 		}
 		return p.send(p.fresh(steps))
 	case <-ports:
-		frames, err := p.ports.take()
-		if err != nil || len(frames) == 0 {
-			return err
-		}
-		return p.send(p.e.fresh(frames[len(frames)-1].value.pieces...))
+		return p.morePorts()
 	case <-rows:
 		frames, err := p.rows.take()
 		if err != nil {

@@ -158,7 +158,7 @@ func TestHostileTextInEveryField(t *testing.T) {
 		})
 		c.Agents = func() []AgentInfo { return []AgentInfo{{Name: nasty, Label: nasty, Why: nasty}} }
 		c.Ports = func(context_, chat.TaskID) ([]Port, error) {
-			return []Port{{Number: 1, Process: nasty, URL: "javascript:alert(1)"}}, nil
+			return []Port{{Number: 1, Process: nasty}}, nil
 		}
 	})
 	task := s.working(t, nasty)

@@ -226,3 +226,28 @@ func (f *portsFeed) begin(ctx context.Context, token uint64) *portsWatch {
 	})
 	return w
 }
+
+// joinPorts takes a task's stream's place among those who watch its ports.
+func (p *pageStream) joinPorts() (leave func()) {
+	if p.task == "" || p.s.WatchPorts == nil {
+		return func() {}
+	}
+	frame, leave := p.s.ports.follow(taskKey{p.task, p.may}, 0, 0)
+	p.ports = &reader[portsStep]{0, frame}
+	return leave
+}
+
+// missedPorts sends what is known since before the stream began.
+func (p *pageStream) missedPorts() error {
+	p.ports.at = p.ports.frame.upto
+	return p.send(p.e.fresh(p.ports.frame.value.pieces...))
+}
+
+// morePorts sends what is new.
+func (p *pageStream) morePorts() error {
+	frames, err := p.ports.take()
+	if err != nil || len(frames) == 0 {
+		return err
+	}
+	return p.send(p.e.fresh(frames[len(frames)-1].value.pieces...))
+}

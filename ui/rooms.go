@@ -106,7 +106,6 @@ type Port struct {
 	Number  int
 	Process string
 	Since   time.Time
-	URL     string // where a browser can open it; empty: over ssh only
 }
 
 // DiffOptions choose what a diff shows.
