@@ -81,6 +81,7 @@ var keyTable = []struct {
 	{[]string{"v", "f"}, "files"},
 	{[]string{"v", "t"}, "terminal"},
 	{[]string{"v", "p"}, "ports"},
+	{[]string{"v", "e"}, "access: who was in the workspace"},
 	{[]string{"v", "l"}, "log"},
 	{[]string{"[", "]"}, "previous, next turn"},
 	{[]string{"e"}, "next task that needs you"},

@@ -225,6 +225,7 @@ func readProject(r *http.Request, p chat.Project) (chat.Project, error) {
 		p.Name = repoName(p.Repo)
 	}
 	p.SSHAgent = get("ssh_agent") != ""
+	p.Record = get("record") != ""
 	p.Budget = 0
 	if b := get("budget"); b != "" {
 		n, err := strconv.ParseFloat(b, 64)

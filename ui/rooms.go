@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/samnode/samnode/chat"
+	"github.com/samnode/samnode/ui/api"
 )
 
 // Writer changes the conversation. The id makes a second call with the same
@@ -48,6 +49,7 @@ type Clock interface {
 type Archive interface {
 	Export(ctx context.Context, w io.Writer, task chat.TaskID, format string) error
 	Secrets(scope chat.ProjectID) []chat.Secret
+	Visits(task chat.TaskID) []chat.Visit
 }
 
 // Room is one node's live view of the conversation, as chat.Room is.
@@ -68,29 +70,11 @@ type AgentInfo struct {
 	Why   string // why it is not ready, or how it is signed in
 }
 
-// TerminalInfo is one terminal of a workspace.
-type TerminalInfo struct {
-	ID       string    `json:"id"`
-	Name     string    `json:"name"`
-	Created  time.Time `json:"created"`
-	Rows     uint16    `json:"rows"`
-	Cols     uint16    `json:"cols"`
-	Maker    string    `json:"maker,omitempty"` // person
-	Held     string    `json:"held,omitempty"`  // the only person who may type
-	Recorded bool      `json:"recorded,omitempty"`
-	People   []Present `json:"people,omitempty"`
-}
-
-// Present is somebody at a terminal.
-type Present struct {
-	Person  string    `json:"person"`
-	Device  string    `json:"device,omitempty"`
-	By      string    `json:"by,omitempty"` // page or ssh
-	Since   time.Time `json:"since"`
-	Watches bool      `json:"watches,omitempty"` // does not type
-	Leads   bool      `json:"leads,omitempty"`   // typed last: the size is theirs
-	You     bool      `json:"you,omitempty"`
-}
+// TerminalInfo is one terminal of a workspace, and Present somebody at it.
+type (
+	TerminalInfo = api.Shell
+	Present      = api.Present
+)
 
 // Attach says who comes to which terminal, and how.
 type Attach struct {

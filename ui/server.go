@@ -81,6 +81,10 @@ type Config struct {
 	// was when they were loaded.
 	WatchPorts func(ctx context.Context, task chat.TaskID, seen func([]Port)) error
 	Previews   bool // the node answers /t/{task}/ports/{port}/open
+	// Recordings are those of shells; nil: no page speaks of them.
+	Recordings Recordings
+	// NodeAlive says whether a node answers; nil: all do.
+	NodeAlive func(chat.Node) bool
 	// SSH says how people's own tools get into the task's workspace; nil: this
 	// node has no SSH front, and no page speaks of one.
 	SSH func(chat.Task) SSHAddr
@@ -208,6 +212,8 @@ func (s *Server) routes() http.Handler {
 	get("/t/{task}/raw/{path...}", s.rawFile)
 	get("/t/{task}/terminal", s.taskTerminal)
 	get("/t/{task}/ports", s.taskPorts)
+	get("/t/{task}/access", s.taskAccess)
+	mux.Handle("GET /t/{task}/recordings/{recording}", s.page(Member, s.recording))
 	get("/t/{task}/log", s.taskLog)
 	get("/t/{task}/journal", s.journal)
 	get("/t/{task}/output/{message}", s.output)

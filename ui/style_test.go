@@ -110,7 +110,7 @@ func TestTheStyleSheetUsesRolesOnly(t *testing.T) {
 	}
 	_, rest, _ := strings.Cut(string(css), "--sans:")
 	rest = regexp.MustCompile(`\.t\d+[^}]*\}`).ReplaceAllString(rest, "")
-	for _, name := range []string{"static/nodes.css", "static/pool.css", "static/files.css", "static/terminal.css", "static/ports.css"} {
+	for _, name := range []string{"static/nodes.css", "static/pool.css", "static/files.css", "static/terminal.css", "static/ports.css", "static/access.css"} {
 		sheet, err := static.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)
@@ -144,7 +144,7 @@ func TestTheStyleSheetUsesRolesOnly(t *testing.T) {
 
 func TestFilesStayLight(t *testing.T) {
 	for name, limit := range map[string]int{"static/nodes.css": 4 << 10, "static/pool.css": 6 << 10, "static/files.css": 4 << 10, "static/files.js": 6 << 10, "static/app.css": 30 << 10, "static/app.js": 60 << 10,
-		"static/terminal.css": 4 << 10, "static/ports.css": 4 << 10, "static/terminal.js": 16 << 10} {
+		"static/terminal.css": 4 << 10, "static/ports.css": 4 << 10, "static/access.css": 4 << 10, "static/terminal.js": 16 << 10} {
 		body, err := static.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)

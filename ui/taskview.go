@@ -286,7 +286,7 @@ func (s *Server) tabs(url string) []tab {
 	if s.Ports != nil {
 		tabs = append(tabs, tab{"ports", "Ports", "plug", url + "/ports"})
 	}
-	return append(tabs, tab{"log", "Log", "log", url + "/log"})
+	return append(tabs, tab{"access", "Access", "key", url + "/access"}, tab{"log", "Log", "log", url + "/log"})
 }
 
 // activity is what the newest running tool says; empty: none runs.

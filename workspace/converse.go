@@ -37,6 +37,7 @@ func (n *run) converse() error {
 	g.Go(func() error { return n.readJournal(ctx, caught) })
 	g.Go(func() error { return ignoreEnd(ctx, n.batch.Run(ctx)) })
 	g.Go(func() error { return ignoreEnd(ctx, drv.Serve(ctx)) })
+	g.Go(func() error { return ignoreEnd(ctx, n.recordShells(ctx)) })
 	g.Go(func() error { return ignoreEnd(ctx, drv.Watch(ctx, n.r.c.Silence, n.tellSilence)) })
 	g.Go(func() error {
 		select {

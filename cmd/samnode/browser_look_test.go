@@ -197,7 +197,7 @@ func TestBrowserLooks(t *testing.T) {
 		{"new-project", "/projects/new"}, {"settings", "/settings"}, {"start", "/start"}, {"task", task},
 		{"task-needs-you", "/t/" + string(waits)}, {"diff", task + "/diff"}, {"diff-two", task + "/diff?side=1"},
 		{"files", task + "/files"}, {"file", task + "/files/greeter.py"}, {"ports", task + "/ports"}, {"log", task + "/log"},
-		{"terminal", task + "/terminal"}, {"missing", "/p/nothing"}, {"gallery", "/gallery"},
+		{"terminal", task + "/terminal"}, {"access", task + "/access"}, {"missing", "/p/nothing"}, {"gallery", "/gallery"},
 	}
 	p.expect("404")
 	for _, page := range pages {

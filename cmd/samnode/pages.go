@@ -34,6 +34,7 @@ func (n *node) openPages(context.Context) error {
 		OpenPull: n.openPull,
 		Terminal: n.terminal, Terminals: n.terminals, CloseTerminal: n.closeTerminal, RenameTerminal: n.renameTerminal, HoldTerminal: n.holdTerminal,
 		Ports: n.ports, WatchPorts: n.watchPorts, Previews: true, SSH: n.sshAddr,
+		Recordings: shellsView{n}, NodeAlive: n.answersNow,
 		Journal: n.journal, Output: n.output,
 		Agents:      n.agentInfos,
 		MachineCost: n.machineCost,
@@ -68,6 +69,7 @@ func (n *node) api() http.Handler {
 			}
 			return list
 		},
+		Shells: shellsView{n}, NodeAlive: n.answersNow,
 		Mesh: view, NodeKeeper: view, Invitations: view, People: view, Backups: view, Pool: view, Unavailable: unavailable,
 		Files: n.files, FileKeeper: n.files,
 	})

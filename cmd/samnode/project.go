@@ -81,6 +81,7 @@ func projectFlags(f *pflag.FlagSet) (fields func() (map[string]any, error)) {
 	}
 	allow := f.StringSlice("allow", nil, "hosts for --egress listed")
 	agent := f.Bool("ssh-agent", false, "let people take their ssh agent into workspaces (ssh -A), where the coding agent can use it too")
+	record := f.Bool("record", false, "record what shells that begin from now on show, on the machine that has the workspace")
 	machine := machineFlags(f)
 	return func() (map[string]any, error) {
 		body := map[string]any{}
@@ -101,6 +102,9 @@ func projectFlags(f *pflag.FlagSet) (fields func() (map[string]any, error)) {
 		}
 		if f.Changed("ssh-agent") {
 			body["ssh_agent"] = *agent
+		}
+		if f.Changed("record") {
+			body["record"] = *record
 		}
 		if needs, named := machine(); named {
 			body["machine"] = needs
@@ -159,6 +163,9 @@ func (c *cli) projectShow() *cobra.Command {
 			tellNeeds(w, p.Machine)
 			if p.SSHAgent {
 				fmt.Fprintln(w, "ssh agents\tmay come in")
+			}
+			if p.Record {
+				fmt.Fprintln(w, "shells\tare recorded")
 			}
 		})
 	}}

@@ -25,19 +25,23 @@ import (
 
 func (c *cli) ssh() *cobra.Command {
 	var o sshOptions
+	var list bool
 	cmd := &cobra.Command{
 		Use:   "ssh TASK [COMMAND...]",
 		Short: "Enter a task's workspace, or run a command there",
 		Long: "Enter a task's workspace, wherever it is, or run a command there and exit with its code. It needs no ssh client; with one,\n" +
 			"see samnode ssh-config.\n\n" +
 			"A shell stays when you leave without ending it (exit, Ctrl-D): the next samnode ssh, or ssh, goes on in it, also after\n" +
-			"the node was restarted. --new gives a fresh one, --shell NAME one of that name, which several may share.",
+			"the node was restarted. --new gives a fresh one, --shell NAME one of that name, which several may share: also one of the page (t1) or of another\n" +
+			"person, as --list calls it. --watch NAME shows one without typing.",
 		Args: args(cobra.ArbitraryArgs),
 	}
 	f := cmd.Flags()
 	f.SetInterspersed(false) // what follows the task is the command's
 	f.BoolVar(&o.fresh, "new", false, "a fresh shell, not one that was left")
 	f.StringVar(&o.shell, "shell", "", "the shell of that name, shared by all your connections that ask for it")
+	f.StringVar(&o.watch, "watch", "", "look at the shell of that name without typing; Ctrl-C leaves")
+	f.BoolVar(&list, "list", false, "list the shells that are open, and who is in them")
 	f.BoolVarP(&o.tty, "tty", "t", false, "run the command on a terminal")
 	f.BoolVar(&o.stdio, "stdio", false, "be the ProxyCommand of an ssh client: carry its connection to the node, for the task if one is named")
 	cmd.RunE = func(cmd *cobra.Command, a []string) error {
@@ -46,8 +50,12 @@ func (c *cli) ssh() *cobra.Command {
 			return c.sshStdio(cmd.Context(), strings.TrimSuffix(strings.Join(a, ""), "."+localSSH))
 		case len(a) == 0:
 			return &exitError{exitUsage, "which task? samnode task list shows them"}
-		case o.fresh && o.shell != "":
-			return &exitError{exitUsage, "--new and --shell exclude each other"}
+		case o.fresh && o.shell != "" || o.watch != "" && (o.fresh || o.shell != ""):
+			return &exitError{exitUsage, "--new, --shell and --watch exclude each other"}
+		case list:
+			shells := c.taskShells()
+			shells.SetContext(cmd.Context())
+			return shells.RunE(shells, a[:1])
 		}
 		return c.enterSpace(cmd.Context(), a[0], strings.Join(a[1:], " "), o)
 	}
@@ -56,7 +64,7 @@ func (c *cli) ssh() *cobra.Command {
 
 type sshOptions struct {
 	fresh, tty, stdio bool
-	shell             string
+	shell, watch      string
 }
 
 // dialSSH opens a connection of SSH by way of the node's API, for a task; empty:
@@ -185,12 +193,15 @@ func sentEnv(o sshOptions) []string {
 	var env []string
 	for _, v := range os.Environ() {
 		name, _, _ := strings.Cut(v, "=")
-		if name == "LANG" || strings.HasPrefix(name, "LC_") || name == "COLORTERM" || name == sshd.ShellVariable {
+		if name == "LANG" || strings.HasPrefix(name, "LC_") || name == "COLORTERM" || name == sshd.ShellVariable || name == sshd.WatchVariable {
 			env = append(env, v)
 		}
 	}
 	if o.fresh {
 		o.shell = "new"
+	}
+	if o.watch != "" {
+		env = append(env, sshd.WatchVariable+"="+o.watch)
 	}
 	if o.shell != "" {
 		env = append(env, sshd.ShellVariable+"="+o.shell)

@@ -33,7 +33,7 @@ func (c *cli) task() *cobra.Command {
 		c.taskAct("stop", "Stop the turn, or the task that starts"),
 		c.taskAct("retry", "Queue a failed or stopped task again"),
 		c.taskAct("release", "Give an idle task's workspace back"),
-		c.taskExplain(), c.taskPorts(), c.taskMerge(), c.taskExport())
+		c.taskExplain(), c.taskPorts(), c.taskMerge(), c.taskExport(), c.taskVisits(), c.taskShells(), c.taskRecording())
 }
 
 func (c *cli) taskRun() *cobra.Command {

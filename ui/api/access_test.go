@@ -88,7 +88,7 @@ func TestAnotherProjectIsNobodysBusiness(t *testing.T) {
 				body := bodies[rt.pattern]
 				method, path, _ := strings.Cut(rt.pattern, " ")
 				path = strings.NewReplacer("{task}", string(p.hidden.ID), "{project}", "hidden", "{ask}", "a1", "{message}", "m9",
-					"{node}", "lap-3", "{name}", "KEY", "{person}", "ben@example.com", "{machine}", "m", "{id}", "i", "{path...}", "a.txt").Replace(path)
+					"{node}", "lap-3", "{name}", "KEY", "{person}", "ben@example.com", "{machine}", "m", "{id}", "i", "{path...}", "a.txt", "{shell}", "t1", "{recording}", "t1.cast").Replace(path)
 				if strings.Contains(path, "{") {
 					t.Errorf("the test does not know what %s is about", rt.pattern)
 				}

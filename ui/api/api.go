@@ -42,6 +42,7 @@ type Reader interface {
 	Tasks(chat.Filter) []chat.Task
 	Since(ctx context.Context, task chat.TaskID, after uint64, limit int) (chat.Batch, error)
 	Secrets(scope chat.ProjectID) []chat.Secret
+	Visits(task chat.TaskID) []chat.Visit
 	Export(ctx context.Context, w io.Writer, task chat.TaskID, format string) error
 }
 
@@ -91,6 +92,9 @@ type Config struct {
 	Settings    Settings
 	Files       Files
 	FileKeeper  FileKeeper
+	Shells      Shells
+	// NodeAlive says whether a node answers; nil: all do.
+	NodeAlive func(chat.Node) bool
 	// Unavailable tells an error of a mesh that cannot write from others, where
 	// it does not wrap ErrNoMajority; may be nil.
 	Unavailable func(error) bool
@@ -173,6 +177,11 @@ func (s *server) routes() []route {
 		{"GET /api/v1/tasks/{task}/items", reads, aTask, s.items},
 		{"GET /api/v1/tasks/{task}/stream", reads, aTask, s.stream},
 		{"GET /api/v1/tasks/{task}/export", reads, aTask, s.export},
+		{"GET /api/v1/tasks/{task}/visits", reads, aTask, s.visits},
+		{"GET /api/v1/tasks/{task}/shells", reads, aTask, s.shells},
+		{"POST /api/v1/tasks/{task}/shells/{shell}/hold", writes, aTask, s.holdShell},
+		{"GET /api/v1/tasks/{task}/recordings", writes, aTask, s.recordings},
+		{"GET /api/v1/tasks/{task}/recordings/{recording}", writes, aTask, s.recording},
 		{"POST /api/v1/tasks/{task}/messages", writes, aTask, s.say},
 		{"PATCH /api/v1/tasks/{task}/queue/{message}", writes, aTask, s.editQueued},
 		{"DELETE /api/v1/tasks/{task}/queue/{message}", writes, aTask, s.removeQueued},

@@ -23,6 +23,7 @@ type projectInput struct {
 	Machine *chat.Needs   `json:"machine,omitempty"`
 
 	SSHAgent *bool `json:"ssh_agent,omitempty"`
+	Record   *bool `json:"record,omitempty"`
 }
 
 func (in projectInput) apply(p *chat.Project) {
@@ -37,6 +38,7 @@ func (in projectInput) apply(p *chat.Project) {
 	set(&p.Budget, in.Budget)
 	set(&p.Machine, in.Machine)
 	set(&p.SSHAgent, in.SSHAgent)
+	set(&p.Record, in.Record)
 }
 
 func set[T any](to *T, from *T) {

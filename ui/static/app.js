@@ -851,7 +851,7 @@ scroller?.addEventListener("scroll", () => {
 
 let chord = "", chordAt = 0, rejectAt = 0;
 const go = (url) => { location.href = url; };
-const views = { c: "", d: "/diff", f: "/files", t: "/terminal", p: "/ports", l: "/log" };
+const views = { c: "", d: "/diff", f: "/files", t: "/terminal", p: "/ports", e: "/access", l: "/log" };
 const places = { t: "/", p: "/projects", m: "/nodes", o: "/pool", s: "/settings", n: "/?f=s:needs" };
 
 function step(by) {

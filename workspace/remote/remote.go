@@ -83,6 +83,16 @@ func (c *Client) Output(ctx context.Context, node chat.Node, task chat.TaskID, m
 	return c.stream(ctx, node, "tasks", string(task), "outputs", message)
 }
 
+// Tapes lists the recordings of a task's shells that are on that node.
+func (c *Client) Tapes(ctx context.Context, node chat.Node, task chat.TaskID) (list []workspace.Tape, err error) {
+	return list, c.ask(ctx, http.MethodGet, node, &list, "tasks", string(task), "tapes")
+}
+
+// Tape reads one of them.
+func (c *Client) Tape(ctx context.Context, node chat.Node, task chat.TaskID, name string) (io.ReadCloser, error) {
+	return c.stream(ctx, node, "tasks", string(task), "tapes", name)
+}
+
 // Secret asks a core node for what a leased task of this node needs.
 func (c *Client) Secret(ctx context.Context, node chat.Node, p chat.ProjectID, name string) (string, error) {
 	var s secret

@@ -48,6 +48,14 @@ func (s *spaces) Output(_ context.Context, task chat.TaskID, message string) (io
 	return s.text, s.note("output %q %q", task, message)
 }
 
+func (s *spaces) Tapes(_ context.Context, task chat.TaskID) ([]workspace.Tape, error) {
+	return []workspace.Tape{{Name: "t1.cast", Size: 7}}, s.note("tapes %q", task)
+}
+
+func (s *spaces) Tape(_ context.Context, task chat.TaskID, name string) (io.ReadCloser, error) {
+	return s.text, s.note("tape %q %q", task, name)
+}
+
 func (s *spaces) Inside(_ context.Context, task chat.TaskID) (workspace.Inside, error) {
 	return workspace.Inside{Dir: "/workspaces/app", Env: []string{"A=b"}, Binary: "/samnode"}, s.note("inside %q", task)
 }
@@ -122,9 +130,11 @@ func TestErrorsKeepTheirMeaning(t *testing.T) {
 		_, perr := c.Ports(t.Context(), "a", "t")
 		_, jerr := c.Journal(t.Context(), "a", "t")
 		_, oerr := c.Output(t.Context(), "a", "t", "m")
+		_, lerr := c.Tapes(t.Context(), "a", "t")
+		_, terr := c.Tape(t.Context(), "a", "t", "x.cast")
 		_, ierr := c.Inside(t.Context(), "a", "t")
 		_, cerr := c.Connect(t.Context(), "a", "t")
-		for what, err := range map[string]error{"Inside": ierr, "Connect": cerr, "Ports": perr, "Journal": jerr, "Output": oerr} {
+		for what, err := range map[string]error{"Inside": ierr, "Connect": cerr, "Ports": perr, "Tapes": lerr, "Tape": terr, "Journal": jerr, "Output": oerr} {
 			if !errors.Is(err, is) || err.Error() != s.err.Error() {
 				t.Errorf("%s = %v, want %v", what, err, s.err)
 			}

@@ -23,6 +23,8 @@ type Spaces interface {
 	Ports(ctx context.Context, task chat.TaskID) ([]shim.Port, error)
 	Journal(ctx context.Context, task chat.TaskID) (io.ReadCloser, error)
 	Output(ctx context.Context, task chat.TaskID, message string) (io.ReadCloser, error)
+	Tapes(ctx context.Context, task chat.TaskID) ([]workspace.Tape, error)
+	Tape(ctx context.Context, task chat.TaskID, name string) (io.ReadCloser, error)
 	Inside(ctx context.Context, task chat.TaskID) (workspace.Inside, error)
 	Connect(ctx context.Context, task chat.TaskID) (net.Conn, error)
 }
@@ -60,6 +62,8 @@ func NewServer(c ServerConfig) *Server {
 	s.handle("GET", "tasks/{task}/ports", s.ports)
 	s.handle("GET", "tasks/{task}/journal", s.journal)
 	s.handle("GET", "tasks/{task}/outputs/{id}", s.output)
+	s.handle("GET", "tasks/{task}/tapes", s.tapes)
+	s.handle("GET", "tasks/{task}/tapes/{id}", s.tape)
 	s.handle("GET", "tasks/{task}/inside", s.inside)
 	s.handle("GET", "tasks/{task}/shim", s.shim)
 	s.handle("GET", "projects/{project}/secrets/{id}", s.secret)
@@ -162,6 +166,34 @@ func (s *Server) output(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	from, err := s.c.Spaces.Output(r.Context(), task, id)
+	if err != nil {
+		return err
+	}
+	return stream(w, from)
+}
+
+func (s *Server) tapes(w http.ResponseWriter, r *http.Request) error {
+	task, err := s.about(r)
+	if err != nil {
+		return err
+	}
+	list, err := s.c.Spaces.Tapes(r.Context(), task)
+	if err != nil {
+		return err
+	}
+	return answer(w, list)
+}
+
+func (s *Server) tape(w http.ResponseWriter, r *http.Request) error {
+	task, err := s.about(r)
+	if err != nil {
+		return err
+	}
+	id, err := part(r, "id")
+	if err != nil {
+		return err
+	}
+	from, err := s.c.Spaces.Tape(r.Context(), task, id)
 	if err != nil {
 		return err
 	}
