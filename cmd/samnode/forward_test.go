@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -12,29 +11,26 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"runtime"
-	"runtime/debug"
+	"os/exec"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
-	"time"
 )
 
 // forwarding runs samnode forward until the test ends and returns where it
-// listens.
-func forwarding(t *testing.T, n *testNode, args ...string) (at []string, errs *lockedBuffer) {
+// listens. It is a process of its own, whose memory is looked at.
+func forwarding(t *testing.T, n *testNode, args ...string) (at []string, cmd *exec.Cmd, errs *lockedBuffer) {
 	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
 	out, errs := &lockedBuffer{}, &lockedBuffer{}
-	done := make(chan int, 1)
-	go func() {
-		done <- execute(ctx, append([]string{"--api", n.url, "forward", "--json"}, args...), strings.NewReader(""), out, errs)
-	}()
+	cmd = exec.Command(n.bin, append([]string{"--api", n.url, "forward", "--json"}, args...)...)
+	cmd.Stdout, cmd.Stderr = out, errs
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() {
-		cancel()
-		if code := <-done; code != exitDone {
-			t.Errorf("samnode forward ends with %d: %s", code, errs)
+		_ = cmd.Process.Signal(os.Interrupt) // Wait says whether it took it
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("the end of samnode forward: %v: %s", err, errs)
 		}
 	})
 	(&testMesh{t: t}).await("forwarded ports: "+errs.String(), func() bool { return strings.Count(out.String(), "\n") == len(args)-1 })
@@ -45,44 +41,13 @@ func forwarding(t *testing.T, n *testNode, args ...string) (at []string, errs *l
 		}
 		at = append(at, v.Listen)
 	}
-	return at, errs
+	return at, cmd, errs
 }
 
-// growth follows by how much this process's heap and a node's memory grow until
-// it is called.
-func growth(t *testing.T, n *testNode) (grown func() (here, there int64)) {
+// resident is a process's memory, at its highest.
+func resident(t *testing.T, cmd *exec.Cmd) int64 {
 	t.Helper()
-	debug.FreeOSMemory() // what earlier steps left is not counted
-	heap := func() int64 {
-		var m runtime.MemStats
-		runtime.ReadMemStats(&m)
-		return int64(m.HeapInuse)
-	}
-	here, there := heap(), resident(t, n)
-	var top atomic.Int64
-	done, ended := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(ended)
-		for {
-			top.Store(max(top.Load(), heap()))
-			select {
-			case <-done:
-				return
-			case <-time.After(20 * time.Millisecond):
-			}
-		}
-	}()
-	return func() (int64, int64) {
-		close(done)
-		<-ended
-		return top.Load() - here, resident(t, n) - there
-	}
-}
-
-// resident is a node's memory, at its highest.
-func resident(t *testing.T, n *testNode) int64 {
-	t.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", n.cmd.Process.Pid))
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", cmd.Process.Pid))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,10 +62,10 @@ func resident(t *testing.T, n *testNode) int64 {
 // portsForward carries much and many, and says what is wrong.
 func portsForward(t *testing.T, n *testNode, task string) {
 	t.Helper()
-	at, errs := forwarding(t, n, task, "0:3000", "0:4000")
+	at, cmd, errs := forwarding(t, n, task, "0:3000", "0:4000")
 	const size = 128 << 20
 	sum := sha256.New()
-	grown := growth(t, n)
+	clientWas, nodeWas := resident(t, cmd), resident(t, n.cmd)
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+at[0]+"/post-own", io.TeeReader(io.LimitReader(rand.NewChaCha8([32]byte{}), size), sum))
 	if err != nil {
 		t.Fatal(err)
@@ -126,7 +91,7 @@ func portsForward(t *testing.T, n *testNode, task string) {
 			t.Errorf("%d bytes came back, %v", back, err)
 		}
 	}
-	here, there := grown()
+	here, there := resident(t, cmd)-clientWas, resident(t, n.cmd)-nodeWas
 	t.Logf("%d MiB each way: the client grew by %d MiB, the node by %d", size>>20, here>>20, there>>20)
 	if here > 64<<20 || there > 96<<20 {
 		t.Errorf("memory grew by %d and %d MiB", here>>20, there>>20)
