@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/chromedp/chromedp"
 
+	"github.com/samnode/samnode/chat"
 	"github.com/samnode/samnode/ui/api"
 	"github.com/samnode/samnode/ui/preview"
 )
@@ -159,6 +161,14 @@ func TestPorts(t *testing.T) {
 	attacks(p, previewOf(t, n, task, 3001), at, strings.Replace(n.url, "127.0.0.1", "localhost", 1), task)
 	portsUntouched(t, n, task, at)
 	portsForward(t, n, task)
+	m := &testMesh{t: t}
+	for _, by := range []chat.VisitBy{chat.VisitPreview, chat.VisitForward} {
+		m.await("the visits to say who looked by "+string(by), func() bool {
+			return slices.ContainsFunc(must[[]api.Visit](n, "task", "visits", task), func(v api.Visit) bool {
+				return v.By == by && strings.HasPrefix(v.What, "port 30")
+			})
+		})
+	}
 }
 
 // portsUntouched checks that what a hostile page sent came nowhere.

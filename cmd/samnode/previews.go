@@ -32,7 +32,7 @@ func (n *node) openPreviews(context.Context) (err error) {
 		return err
 	}
 	n.previews = preview.New(preview.Config{
-		Admit: n.admitPreview, Dial: n.dialPort, Logger: n.c.Logger,
+		Admit: n.admitPreview, Seen: n.previewSeen, Dial: n.dialPort, Logger: n.c.Logger,
 		Listening: func(ctx context.Context, task string) ([]int, error) {
 			list, err := n.ports(ctx, chat.TaskID(task))
 			var numbers []int
@@ -59,6 +59,13 @@ func (n *node) admitPreview(r *http.Request, task string) (string, error) {
 		return "", preview.ErrNoWorkspace
 	}
 	return strconv.FormatUint(t.Lease.Token, 10), nil
+}
+
+// previewSeen notes who looks at what a workspace serves.
+func (n *node) previewSeen(r *http.Request, t preview.Target) (left func()) {
+	c, _ := mesh.CallerOf(r.Context()) // who was let in a moment ago
+	leave := n.visits.enter(visit{guest{chat.TaskID(t.Task), c.Person, deviceOf(c)}, chat.VisitPreview, "port " + strconv.Itoa(t.Port)})
+	return func() { leave(0) }
 }
 
 // readable finds a task that the caller of ctx may read. What they may not read

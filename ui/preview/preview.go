@@ -42,6 +42,9 @@ type Config struct {
 	// Admit says whether the sender of a request may look into the task, and
 	// which workspace of it is alive, with a mark that changes with that.
 	Admit func(r *http.Request, task string) (workspace string, err error)
+	// Seen is told of each request that is let in, when it begins, and left when it
+	// is over; nil: nobody wants to know.
+	Seen func(r *http.Request, t Target) (left func())
 	// Dial connects to a port of the task's workspace. The end of ctx after Dial
 	// does not touch the connection.
 	Dial func(ctx context.Context, t Target) (net.Conn, error)
@@ -122,6 +125,9 @@ func (s *Server) Serve(w http.ResponseWriter, r *http.Request, v View) {
 	if err != nil {
 		s.explain(w, r, v, err)
 		return
+	}
+	if s.c.Seen != nil {
+		defer s.c.Seen(r, v.Target)()
 	}
 	ctx, cancel := context.WithCancel(context.WithValue(r.Context(), visitKey{}, visit{v, workspace}))
 	defer cancel()
