@@ -50,7 +50,7 @@ func (s *Server) taskDiff(w http.ResponseWriter, r *http.Request) error {
 	if o.Path != "" {
 		all := o
 		all.Path = ""
-		v.Only, v.AllURL = visible(oneLine(o.Path)), diffURL("/t/"+string(t.ID)+"/diff", all, v.Side)
+		v.Only, v.AllURL = shownName(o.Path), diffURL("/t/"+string(t.ID)+"/diff", all, v.Side)
 	}
 	if s.Diff == nil {
 		v.Problem = "This node cannot read the branch."

@@ -183,7 +183,7 @@ func crumbs(base, name, query string) []link {
 			at += "/"
 		}
 		at += part
-		out = append(out, link{Name: visible(part), URL: base + "/" + escapePath(at) + query})
+		out = append(out, link{Name: shownName(part), URL: base + "/" + escapePath(at) + query})
 	}
 	return out
 }
@@ -195,12 +195,12 @@ func entries(base string, f api.FileView, query string) []entryView {
 		if f.Path != "" {
 			p = f.Path + "/" + e.Name
 		}
-		v := entryView{Name: visible(oneLine(e.Name)), URL: base + "/" + escapePath(p) + query, Icon: "file", State: line(e.State, 20)}
+		v := entryView{Name: shownName(e.Name), URL: base + "/" + escapePath(p) + query, Icon: "file", State: line(e.State, 20)}
 		switch e.Kind {
 		case "folder":
 			v.Icon = "folder"
 		case "link":
-			v.Icon, v.Link = "link", "→ "+visible(oneLine(e.Link))
+			v.Icon, v.Link = "link", "→ "+shownName(e.Link)
 			if e.Leads == "" {
 				v.Link += " (leads nowhere, or outside)"
 			}
@@ -220,10 +220,8 @@ func entries(base string, f api.FileView, query string) []entryView {
 	return out
 }
 
-// oneLine shows the line ends of a name, which visible lets stand.
-func oneLine(name string) string {
-	return strings.NewReplacer("\n", "\u240a", "\t", "\u2409", "\r", "\u240d").Replace(name)
-}
+// shownName is a name on one line, with what hides in it.
+func shownName(name string) string { return visible(api.ShowName(name)) }
 
 func escapePath(p string) string { return api.EscapePath(p) }
 

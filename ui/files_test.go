@@ -191,7 +191,7 @@ func TestFilesShown(t *testing.T) {
 			t.Errorf("%s of a commit takes uploads", path)
 		}
 	}
-	shows("/files", "new␊line", page+"/files/new%0Aline", page+"/files/%FF", page+"/diff?path=gone", page+"/files/%2E%2E", "No machine runs", "as of commit", "4 of 5", "fifo")
+	shows("/files", "new\\nline", page+"/files/new%0Aline", page+"/files/%FF", page+"/diff?path=gone", page+"/files/%2E%2E", "No machine runs", "as of commit", "4 of 5", "fifo")
 	shows("/files/no", "leads out")
 	for path, kind := range map[string]string{"a.png": "image/png", "a.svg": "application/octet-stream", "a.html": "application/octet-stream", "%E2%80%AEgpj.exe": "application/octet-stream"} {
 		w := s.get(t, page+"/raw/"+path)
