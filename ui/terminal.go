@@ -32,6 +32,20 @@ const (
 	maxTitle      = 60 // bytes of a terminal's name
 )
 
+// shellRoutes are the paths of shells, and of who was in them.
+func (s *Server) shellRoutes(mux *http.ServeMux) {
+	for path, h := range map[string]handler{
+		"/t/{task}/terminal": s.taskTerminal, "/t/{task}/terminals": s.terminalList,
+		"/t/{task}/terminals/{id}/ws": s.terminalSocket, "/t/{task}/access": s.taskAccess,
+	} {
+		mux.Handle("GET "+path, s.page(Viewer, h))
+	}
+	mux.Handle("GET /t/{task}/recordings/{recording}", s.page(Member, s.recording))
+	for path, h := range map[string]handler{"close": s.closeTerminal, "name": s.nameTerminal, "hold": s.holdTerminal} {
+		mux.Handle("POST /t/{task}/terminals/{id}/"+path, s.page(Member, h))
+	}
+}
+
 func (s *Server) taskTerminal(w http.ResponseWriter, r *http.Request) error {
 	t, err := s.loadTask(r)
 	if err != nil {

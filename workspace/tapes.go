@@ -46,11 +46,11 @@ func (n *run) recordShells(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		n.log.Info("recording shells goes on when the shim answers", "err", err)
+		n.log.Warn("recording shells; trying again", "err", err)
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
-		case <-time.After(time.Second):
+		case <-time.After(tapeLook):
 		}
 	}
 }

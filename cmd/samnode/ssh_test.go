@@ -293,6 +293,15 @@ func sshOwnCommand(t *testing.T, n *testNode, task string) {
 	if out, errs, code := n.cli("ssh", "-t", task, "stty size"); strings.TrimSpace(out) != "24 80" || code != 0 {
 		t.Errorf("samnode ssh -t = %q, %q, %d", out, errs, code)
 	}
+	if out, errs, code := n.cli("ssh", "--list", task); code != 0 || errs != "" {
+		t.Errorf("samnode ssh --list = %q, %q, %d", out, errs, code)
+	}
+	if _, errs, code := n.cli("ssh", "-t", "--watch", "nothing", task); code != 255 || !strings.Contains(errs, "there is no shell") {
+		t.Errorf("samnode ssh --watch = %q, %d", errs, code)
+	}
+	if _, _, code := n.cli("ssh", "--watch", "t1", "--new", task); code != exitUsage {
+		t.Errorf("--watch and --new = %d", code)
+	}
 	if _, errs, code := n.cli("ssh", "nosuchtask", "true"); code != exitRefused || !strings.Contains(errs, "There is no task") {
 		t.Errorf("samnode ssh to nothing = %d: %s", code, errs)
 	}

@@ -126,6 +126,15 @@ func (s *screen) listen(v *view) {
 	v.paces, v.moved = true, time.Now()
 }
 
+// ignore lets a program go on without a watcher that went away, until it
+// listens again.
+func (s *screen) ignore(v *view) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	v.paces = false
+	s.broadcastLocked()
+}
+
 // place is how many bytes a watcher has been shown.
 func (s *screen) place(v *view) int64 {
 	s.mu.Lock()

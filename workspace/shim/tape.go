@@ -147,6 +147,7 @@ func (s *server) record(ctx context.Context, c *net.UnixConn, w *frameWriter) er
 			if t.tape.take() {
 				wg.Go(func() {
 					defer t.tape.giveBack()
+					defer t.screen.ignore(t.tape.view)
 					if err := t.play(ctx, w); err != nil {
 						cancel()
 						return
