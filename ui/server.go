@@ -207,10 +207,8 @@ func (s *Server) routes() http.Handler {
 	get("/t/{task}", s.task)
 	get("/t/{task}/events", s.taskEvents)
 	get("/t/{task}/diff", s.taskDiff)
-	get("/t/{task}/files", s.taskFiles)
-	get("/t/{task}/files/{path...}", s.taskFiles)
-	get("/t/{task}/raw/{path...}", s.rawFile)
 	s.shellRoutes(mux)
+	s.fileRoutes(mux)
 	get("/t/{task}/ports", s.taskPorts)
 	get("/t/{task}/log", s.taskLog)
 	get("/t/{task}/journal", s.journal)
@@ -245,9 +243,6 @@ func (s *Server) routes() http.Handler {
 	post("/t/{task}/edit", Member, s.edit)
 	post("/t/{task}/pull", Member, s.openPull)
 	post("/t/{task}/merge", Member, s.merge)
-	post("/t/{task}/files", Member, s.fileChange)
-	post("/t/{task}/files/{path...}", Member, s.fileChange)
-	mux.Handle("POST /t/{task}/upload/{path...}", s.pageUpTo(api.MaxUpload, theMesh, Member, s.upload))
 
 	if s.Dev {
 		get("/gallery", s.gallery)

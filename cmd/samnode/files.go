@@ -178,7 +178,7 @@ func (s *liveSpace) look(ctx context.Context, q api.FileQuery) (api.FileView, er
 
 const (
 	markWithin = 5 * time.Second
-	maxNames   = 8 << 20 // bytes of what git lists
+	maxNames   = 2 << 20 // bytes of what git lists; some 14,000 files
 )
 
 // changed lists what differs from the base at a path.

@@ -253,7 +253,10 @@ func TestFilesElsewhere(t *testing.T) {
 		t.Fatalf("the task runs on %s", v.Lease.Node)
 	}
 	filesCLI(t, a, v)
-	filesCLI(t, w, v) // which asks a core node, which asks it
+	w.mustFiles("by way of a core node", "put", string(v.ID), "-", "w.txt")
+	if got := w.mustFiles("", "cat", string(v.ID), "w.txt"); got != "by way of a core node" {
+		t.Errorf("at the worker: %q", got)
+	}
 	var list listedFolder
 	if err := json.Unmarshal([]byte(a.mustFiles("", "ls", "--json", string(v.ID))), &list); err != nil || list.As != "as it is now, on w" {
 		t.Errorf("%+v, %v", list, err)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -160,11 +161,13 @@ func (c *cli) filesCat() *cobra.Command {
 // copyOut writes to standard output; a terminal gets nothing that could change
 // it.
 func (c *cli) copyOut(from io.Reader, raw bool) error {
-	out := c.out
+	out, end := c.out, func() error { return nil }
 	if f, ok := c.out.(*os.File); ok && !raw && term.IsTerminal(int(f.Fd())) {
-		out = &tame{w: c.out}
+		t := &tame{w: c.out}
+		out, end = t, t.end
 	}
-	if _, err := io.CopyBuffer(struct{ io.Writer }{out}, from, make([]byte, 64<<10)); err != nil {
+	_, err := io.CopyBuffer(struct{ io.Writer }{out}, from, make([]byte, 64<<10))
+	if err = errors.Join(err, end()); err != nil {
 		return fmt.Errorf("copying: %w", err)
 	}
 	return nil
@@ -202,6 +205,16 @@ func (t *tame) Write(p []byte) (int, error) {
 		return 0, err
 	}
 	return len(p), nil
+}
+
+// end shows what is left of a character.
+func (t *tame) end() error {
+	for _, b := range t.part {
+		if _, err := fmt.Fprintf(t.w, `\x%02x`, b); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (c *cli) filesRemove() *cobra.Command {

@@ -11,6 +11,7 @@ import (
 	"os"
 	stdpath "path"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -62,21 +63,25 @@ func (c *cli) get(ctx context.Context, task, p, local string, commit bool) error
 	if folder {
 		return c.unpack(resp.Body, local)
 	}
-	if err := c.save(resp.Body, local); err != nil {
+	mode, err := strconv.ParseUint(resp.Header.Get("Samnode-Mode"), 8, 9)
+	if err != nil {
+		mode = 0
+	}
+	if err := c.save(resp.Body, local, os.FileMode(mode)&0o111|0o644); err != nil {
 		return err
 	}
 	return c.done("copied", local)
 }
 
 // save writes a file whole or not at all.
-func (c *cli) save(from io.Reader, local string) error {
+func (c *cli) save(from io.Reader, local string, mode os.FileMode) error {
 	temp, err := os.CreateTemp(filepath.Dir(local), ".samnode-get-*")
 	if err != nil {
 		return fmt.Errorf("writing %s: %w", files.Quote(local), err)
 	}
 	_, err = io.Copy(temp, from)
 	if err == nil {
-		err = temp.Chmod(0o644)
+		err = temp.Chmod(mode)
 	}
 	if err = errors.Join(err, temp.Close()); err == nil {
 		err = os.Rename(temp.Name(), local)
@@ -102,6 +107,7 @@ func (c *cli) unpack(from io.Reader, local string) error {
 		return fmt.Errorf("reading the archive: %w", err)
 	}
 	n := 0
+	var links []string
 	for r := tar.NewReader(zip); ; {
 		h, err := r.Next()
 		if errors.Is(err, io.EOF) {
@@ -121,9 +127,29 @@ func (c *cli) unpack(from io.Reader, local string) error {
 			}
 			continue
 		}
-		n++
+		if n++; h.Typeflag == tar.TypeSymlink {
+			links = append(links, name)
+		}
+	}
+	if err := c.checkLinks(root, links); err != nil {
+		return err
 	}
 	return c.print(map[string]any{"copied": local, "entries": n}, func(io.Writer) {})
+}
+
+// checkLinks removes the links that lead out by way of others, which shows when
+// all are there.
+func (c *cli) checkLinks(root *os.Root, links []string) error {
+	for _, l := range links {
+		if _, err := root.Stat(l); err == nil || !strings.Contains(err.Error(), "path escapes from parent") { // os has no name for it
+			continue
+		}
+		if err := root.Remove(l); err != nil {
+			return fmt.Errorf("removing a link that leads out: %w", err)
+		}
+		fmt.Fprintf(c.err, "samnode: left out: %s: it leads out by way of other links\n", files.Quote(l))
+	}
+	return nil
 }
 
 // place writes one entry of an archive. A link is made only when it stays below

@@ -115,6 +115,7 @@ func (s *server) readFile(w http.ResponseWriter, r *request) error {
 	defer v.Body.Close()
 	w.Header().Set("Samnode-Kind", v.Kind)
 	w.Header().Set("Samnode-At", v.At)
+	w.Header().Set("Samnode-Mode", fmt.Sprintf("%04o", v.Mode))
 	v.Body = s.watch(r, v.Body)
 	Serve(w, r.Request, v, func(from int64) (io.ReadCloser, error) {
 		again := q

@@ -38,6 +38,9 @@ type Content io.ReadCloser
 // MaxEntries). A path that is no file or folder, or leads to none, is told of
 // only without content.
 func (c *Client) Look(ctx context.Context, p string, from, length int64, limit int) (*View, error) {
+	if limit <= 0 || limit > MaxEntries {
+		limit = MaxEntries
+	}
 	run, a, err := c.start(ctx, request{Op: "look", Path: Bytes(p), From: from, Length: length, Limit: limit}, nil)
 	if err != nil {
 		return nil, err
@@ -183,7 +186,7 @@ func (c *Client) start(ctx context.Context, q request, in *io.PipeReader) (*runn
 		}
 	}()
 	var a answer
-	err := readLine(r.out, maxAnswer, &a)
+	err := readLine(r.out, maxAnswer+maxEntry*q.Limit, &a)
 	if errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF
 	}

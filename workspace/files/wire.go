@@ -36,7 +36,8 @@ type answer struct {
 
 const (
 	maxRequest = 64 << 10
-	maxAnswer  = 16 << 20 // MaxEntries of the longest names, in base64
+	maxAnswer  = 64 << 10 // without entries
+	maxEntry   = 1600     // the longest name and link, in base64
 	maxText    = 1 << 10  // of an error
 	maxLink    = 512      // that is told of where a link points to
 	block      = 64 << 10

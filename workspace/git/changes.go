@@ -55,7 +55,7 @@ type Change struct {
 // Bounds of what is read of a working copy, whose git may be the agent's.
 const (
 	maxSaidLine = 16 << 10
-	maxChanged  = 32 << 20
+	maxChanged  = 4 << 20 // of names; some 20,000 files
 )
 
 // intro reads the lines "samnode:key=value" up to the one with the key last,
@@ -83,8 +83,7 @@ func intro(r *bufio.Reader, last string) (values map[string]string, err error) {
 	return values, nil
 }
 
-// ReadChanges reads the stdout of Changes; what is more than the options show is
-// read and dropped.
+// ReadChanges reads the stdout of Changes, up to where the options show no more.
 func ReadChanges(from io.Reader, o DiffOptions) (Change, error) {
 	r := bufio.NewReaderSize(from, maxSaidLine)
 	said, err := intro(r, "changed")
@@ -107,11 +106,26 @@ func ReadChanges(from io.Reader, o DiffOptions) (Change, error) {
 		return c, err
 	}
 	p := newPatch(c.Files, o)
-	if _, err := io.Copy(p, r); err != nil {
+	if _, err := io.Copy(&enough{p: p}, r); err != nil && !errors.Is(err, errFull) {
 		return c, fmt.Errorf("reading the changes: %w", err)
 	}
 	p.end()
 	return c, nil
+}
+
+// enough ends the reading when the patch shows as much as it may.
+type enough struct {
+	p    *patch
+	full bool
+}
+
+func (e *enough) Write(b []byte) (int, error) {
+	e.p.full = func() { e.full = true }
+	n, err := e.p.Write(b)
+	if err == nil && e.full {
+		err = errFull
+	}
+	return n, err
 }
 
 // ReadPatch returns the patch in the stdout of Patch.
