@@ -325,8 +325,13 @@ func (f taskFiles) visited(ctx context.Context, task chat.TaskID, person chat.Pe
 // text stays.
 func fileErr(err error) error {
 	for _, c := range []struct{ from, to error }{
-		{files.ErrNotFound, chat.ErrNotFound}, {files.ErrExists, chat.ErrRefused}, {files.ErrRefused, chat.ErrRefused},
-		{files.ErrInvalid, chat.ErrInvalid}, {files.ErrFull, chat.ErrRefused}, {git.ErrNotFound, chat.ErrNotFound}, {git.ErrBroken, chat.ErrRefused},
+		{files.ErrNotFound, chat.ErrNotFound},
+		{files.ErrExists, chat.ErrRefused},
+		{files.ErrRefused, chat.ErrRefused},
+		{files.ErrInvalid, chat.ErrInvalid},
+		{files.ErrFull, chat.ErrRefused},
+		{git.ErrNotFound, chat.ErrNotFound},
+		{git.ErrBroken, chat.ErrRefused},
 	} {
 		if errors.Is(err, c.from) {
 			return plainly(c.to, "%v", err)

@@ -158,9 +158,9 @@ func refused(format string, a ...any) error {
 }
 
 func gone(p string) error {
-	return &problem{fmt.Sprintf("there is no %s", Quote(p)), ErrNotFound}
+	return &problem{"there is no " + Quote(p), ErrNotFound}
 }
 
 func there(p string) error {
-	return &problem{fmt.Sprintf("%s is there already", Quote(p)), ErrExists}
+	return &problem{Quote(p) + " is there already", ErrExists}
 }

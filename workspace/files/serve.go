@@ -128,16 +128,16 @@ func (s *server) leadsOut(p string) error {
 }
 
 func kindOf(m os.FileMode) Kind {
-	switch m.Type() {
-	case 0:
+	switch {
+	case m.IsRegular():
 		return File
-	case os.ModeDir:
+	case m.IsDir():
 		return Folder
-	case os.ModeSymlink:
+	case m&os.ModeSymlink != 0:
 		return Link
-	case os.ModeNamedPipe:
+	case m&os.ModeNamedPipe != 0:
 		return FIFO
-	case os.ModeSocket:
+	case m&os.ModeSocket != 0:
 		return Socket
 	}
 	return Device
