@@ -157,7 +157,8 @@ type Stop struct {
 
 // Retry queues a failed or stopped task again, or starts a draft. If no
 // message is queued and the last turn did not end, its prompt is queued again
-// as a new turn.
+// as a new turn. An idle task without a workspace gets one, for people to look
+// into; its agent has nothing to do there.
 type Retry struct {
 	Task TaskID `json:"task"`
 }

@@ -465,6 +465,26 @@ func TestExpireAtRest(t *testing.T) {
 	}
 }
 
+// TestStartAnIdleWorkspace: an idle task gets a workspace without a word to its
+// agent.
+func TestStartAnIdleWorkspace(t *testing.T) {
+	k := newKit(t)
+	queued(t, k)
+	k.Work(t, taskID)
+	k.Finish(t, taskID)
+	start := chat.Op{Retry: &chat.Retry{Task: taskID}}
+	refused(t, k, ana, start, chat.ErrRefused, "workspace is alive")
+	k.Must(t, ana, chat.Op{Release: &chat.Release{Task: taskID}})
+	said := len(k.Messages.All(taskID))
+	k.Must(t, ana, start)
+	if got := k.Get(t, taskID); got.State != chat.Queued || len(got.Queue) != 0 || got.Turns != 1 {
+		t.Errorf("the started task is %s, with %d messages, after %d turns", got.State, len(got.Queue), got.Turns)
+	}
+	if got := len(k.Messages.All(taskID)); got != said {
+		t.Errorf("starting said %d things", got-said)
+	}
+}
+
 func TestQueueEdit(t *testing.T) {
 	k := newKit(t)
 	queued(t, k)

@@ -65,7 +65,10 @@ func (a *applier) retry(op *Retry) error {
 		a.move(t, Queued)
 		return nil
 	}
-	if len(t.Queue) == 0 && t.Turn != nil && !slices.Contains(properEnds, t.Turn.Stop) {
+	if t.State == Idle && t.Lease != nil {
+		return refuse(CodeRefused, "The task is idle and its workspace is alive; write a message to go on.")
+	}
+	if t.State != Idle && len(t.Queue) == 0 && t.Turn != nil && !slices.Contains(properEnds, t.Turn.Stop) {
 		if err := a.sendAgain(t, "retry-"+itoa(a.index), "Retry of turn "+itoa(uint64(t.Turn.Number))); err != nil {
 			return err
 		}

@@ -21,7 +21,7 @@ var moves = map[string]map[TaskState][]TaskState{
 		Queued: {Stopped}, Placing: {Stopped}, Buying: {Stopped}, Booting: {Stopped}, Preparing: {Stopped}, Starting: {Stopped},
 		Working: {Stopped}, NeedsYou: {Stopped}, Publishing: {Stopped},
 	}),
-	"retry":   {Draft: {Queued}, Failed: {Queued}, Stopped: {Queued, Idle}},
+	"retry":   {Draft: {Queued}, Failed: {Queued}, Stopped: {Queued, Idle}, Idle: {Queued}},
 	"release": {Idle: {}, Stopped: {}, Failed: {}},
 
 	"place": {Queued: {Preparing}, Placing: {Preparing}, Buying: {Preparing}, Booting: {Preparing}},

@@ -68,7 +68,7 @@ func (s *Server) portsView(t chat.Task, may bool) portsView {
 	return v
 }
 
-const noSpace = "No workspace is alive. The next message to the task starts one."
+const noSpace = "No workspace is alive. The task's chat starts one, by a message or by itself."
 
 // portsStep is what listens now, as streams carry it.
 type portsStep struct {

@@ -142,6 +142,7 @@ func (v *taskView) dock(t chat.Task, activity string) {
 		v.CanRelease, v.CanArchive, v.Rest = t.Lease != nil, t.Lease == nil && !t.Archived, "Idle"
 		if t.Lease == nil {
 			v.Rest = "No workspace is alive; it starts when you write"
+			v.CanRetry, v.RetryWord = true, "Start workspace"
 		}
 	case chat.Failed, chat.Stopped:
 		v.CanRetry, v.RetryWord, v.Rest = true, "Retry", "Stopped"

@@ -19,7 +19,9 @@ import (
 type terminalView struct {
 	URL, Ours, Sheet, Script, Fit, Style, SSH, Problem string
 	Terminals                                          []TerminalInfo
-	CanStart, MayType, MayHold                         bool
+	MayType, MayHold                                   bool
+	Rest                                               string // what brings a workspace, where there is none
+	Start, FormID                                      string // of the form that does
 }
 
 // terminalName keeps ids short and plain, since they name files and sockets.
@@ -46,6 +48,17 @@ func (s *Server) shellRoutes(mux *http.ServeMux) {
 	}
 }
 
+// restOf is what brings a task without a workspace one.
+func restOf(t chat.Task) string {
+	switch t.State {
+	case chat.Idle:
+		return "It starts with your next message, or now, and takes a slot then."
+	case chat.Draft, chat.Failed, chat.Stopped:
+		return "It starts with your next message and takes a slot then."
+	}
+	return "It is on its way."
+}
+
 func (s *Server) taskTerminal(w http.ResponseWriter, r *http.Request) error {
 	t, err := s.loadTask(r)
 	if err != nil {
@@ -61,7 +74,10 @@ func (s *Server) taskTerminal(w http.ResponseWriter, r *http.Request) error {
 	case s.Terminal == nil:
 		v.Problem = "This node has no terminals."
 	case t.Lease == nil:
-		v.Problem, v.CanStart = "No workspace is alive.", true
+		v.Problem, v.Rest = "No workspace is alive.", restOf(t)
+		if t.State == chat.Idle && v.MayType {
+			v.Start, v.FormID = "/t/"+string(t.ID)+"/retry", newID()
+		}
 	case v.Script == "" || v.Fit == "" || v.Style == "":
 		v.Problem = "The terminal's script is not in this build: run scripts/assets and build again."
 	}

@@ -170,6 +170,15 @@ func TestSSH(t *testing.T) {
 	if err := again.cmd.Wait(); again.cmd.ProcessState.ExitCode() != 7 {
 		t.Errorf("the shell's end = %v, want code 7", err)
 	}
+	must[taskView](n, "task", "release", string(v.ID))
+	if _, errs, code := c.run("", "ssh", to, "true"); code != 255 || !strings.Contains(errs, "samnode task retry "+string(v.ID)) {
+		t.Errorf("ssh to an idle task without a workspace = %d: %s", code, errs)
+	}
+	must[taskView](n, "task", "retry", string(v.ID))
+	started := n.until(v.ID, "with a workspace again", func(v taskView) bool { return v.State == chat.Idle && v.Lease != nil })
+	if out, errs, code := c.run("", "ssh", to, "cat hello.txt"); out != "hello\n" || code != 0 || started.Turns != v.Turns {
+		t.Errorf("ssh to a workspace that was started = %q, %q, %d, after %d turns", out, errs, code, started.Turns)
+	}
 	n.stop() // which ends every stay
 	n.start()
 	said := fmt.Sprint(n.items(v.ID))

@@ -205,10 +205,16 @@ func shellsOf(p chat.Person) string {
 
 // noWay says why there is no workspace, and what to do.
 func (n *node) noWay(t chat.Task, err error) error {
-	if errors.Is(err, workspace.ErrNoWorkspace) {
+	if !errors.Is(err, workspace.ErrNoWorkspace) {
+		return err
+	}
+	switch t.State {
+	case chat.Idle:
+		return fmt.Errorf("no workspace of this task is alive; this starts it: samnode task retry %s", t.ID)
+	case chat.Draft, chat.Failed, chat.Stopped:
 		return fmt.Errorf("no workspace of this task is alive; a message starts one: samnode task say %s TEXT", t.ID)
 	}
-	return err
+	return fmt.Errorf("the workspace of this task is on its way (%s); try again in a moment", t.State)
 }
 
 // inside tells how to run programs in the task's workspace, wherever it is.

@@ -31,7 +31,7 @@ func (c *cli) task() *cobra.Command {
 	return group("task", "Tasks: write, watch, answer",
 		c.taskRun(), c.taskList(), c.taskShow(), c.taskLogs(), c.taskSay(), c.taskAnswer(),
 		c.taskAct("stop", "Stop the turn, or the task that starts"),
-		c.taskAct("retry", "Queue a failed or stopped task again"),
+		c.taskAct("retry", "Queue a failed or stopped task again, or start an idle one's workspace"),
 		c.taskAct("release", "Give an idle task's workspace back"),
 		c.taskExplain(), c.taskPorts(), c.taskMerge(), c.taskExport(), c.taskVisits(), c.taskShells(), c.taskRecording())
 }

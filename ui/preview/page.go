@@ -71,7 +71,7 @@ func (s *Server) trouble(ctx context.Context, v View, err error) trouble {
 	case errors.Is(err, ErrOwn):
 		return trouble{Status: http.StatusForbidden, Title: fmt.Sprintf("Port %d is not shown.", v.Port), Text: "It is samnode's own way out of the workspace, and serves what runs inside.", Task: page}
 	case errors.Is(err, ErrNoWorkspace):
-		return trouble{Status: http.StatusServiceUnavailable, Title: "No workspace of this task is alive.", Text: "The next message to the task starts one, and this page tries again by itself.", Task: page, Again: 5}
+		return trouble{Status: http.StatusServiceUnavailable, Title: "No workspace of this task is alive.", Text: "The task's page starts one. This page tries again by itself.", Task: page, Again: 5}
 	case errors.Is(err, ErrAway):
 		return trouble{Status: http.StatusBadGateway, Title: "The machine of this workspace does not answer.", Text: "It may be starting again. This page tries again by itself.", Task: page, Again: 5}
 	case errors.Is(err, ErrClosed):
