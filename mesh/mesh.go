@@ -34,6 +34,14 @@ const (
 	Ports Service = "ports" // people: what listens in workspaces, each at a port of the node
 )
 
+// The ports of a node on its tailnet at which the service Ports may be, the last
+// one included. Browsers refuse none of them, and nothing else of ours is there;
+// the tailnet's policy has to let people reach them.
+const (
+	FirstPort = 20000
+	LastPort  = 59999
+)
+
 // forPeople says who may call a service: people, or else nodes.
 func (s Service) forPeople() bool { return s == Pages || s == SSH || s == Ports }
 

@@ -13,14 +13,13 @@ import (
 	"sync"
 	"time"
 
+	"github.com/samnode/samnode/mesh"
 	"github.com/samnode/samnode/ui/preview"
 )
 
-// Ports of this node on its tailnet that are given to previews. Browsers refuse
-// none of them, and nothing else of ours is there.
+// How many ports of this node on its tailnet are given to previews, and how long
+// they answer.
 const (
-	firstPortal    = 20000
-	endOfPortals   = 60000
 	portalsMost    = 4096 // that are remembered
 	portalsOfATask = 32
 	portalOpenFor  = 24 * time.Hour // after it was last used; its link opens it again
@@ -105,11 +104,11 @@ func (w *portals) forget(kind func(*portal) bool, most int) {
 // was forgotten does not come back soon, and nobody can tell whose it will be.
 func (w *portals) free() (uint16, error) {
 	for {
-		n, err := rand.Int(rand.Reader, big.NewInt(endOfPortals-firstPortal))
+		n, err := rand.Int(rand.Reader, big.NewInt(mesh.LastPort-mesh.FirstPort+1))
 		if err != nil {
 			return 0, fmt.Errorf("drawing a port: %w", err)
 		}
-		at := uint16(firstPortal + n.Int64())
+		at := uint16(mesh.FirstPort + n.Int64())
 		if !slices.ContainsFunc(w.list, func(x *portal) bool { return x.At == at }) {
 			return at, nil
 		}

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/samnode/samnode/mesh"
 	"github.com/samnode/samnode/ui/preview"
 )
 
@@ -32,7 +33,7 @@ func TestPortals(t *testing.T) {
 		return x
 	}
 	first, second := give("A", 3000), give("B", 3000)
-	if first.At == second.At || first.Cookies == second.Cookies || first.At < firstPortal || first.At >= endOfPortals {
+	if first.At == second.At || first.Cookies == second.Cookies || first.At < mesh.FirstPort || first.At > mesh.LastPort {
 		t.Errorf("two previews have %+v and %+v", first, second)
 	}
 	if again := give("A", 3000); again.At != first.At || again.Cookies != first.Cookies {

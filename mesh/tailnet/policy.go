@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+
+	"github.com/samnode/samnode/mesh"
 )
 
 // Policy is what a tailnet's policy file has to say about a mesh, for people to
@@ -35,14 +37,14 @@ func (p Policy) String() string {
   "grants": [
     // Nodes talk to each other.
     {"src": [%[3]s], "dst": [%[3]s], "ip": ["*"]},
-    // People reach the pages, and workspaces by SSH.
-    {"src": ["autogroup:member"], "dst": [%[3]s], "ip": ["tcp:80", "tcp:443", "tcp:22", "icmp:*"]},%[5]s
+    // People reach the pages, workspaces by SSH, and what listens in them.
+    {"src": ["autogroup:member"], "dst": [%[3]s], "ip": ["tcp:80", "tcp:443", "tcp:22", "tcp:%[8]d-%[9]d", "icmp:*"]},%[5]s
     // Roles; "projects" may name some instead of all.
     {"src": ["group:samnode-owners"], "dst": [%[6]s], "app": {%[7]s: [{"role": "owner", "projects": ["*"]}]}},
     {"src": ["group:samnode-members"], "dst": [%[6]s], "app": {%[7]s: [{"role": "member", "projects": ["*"]}]}},
   ],
 }
-`, quoteAll(p.Owners), quoteAll(p.Members), tag, routes, shared, dst, capability)
+`, quoteAll(p.Owners), quoteAll(p.Members), tag, routes, shared, dst, capability, mesh.FirstPort, mesh.LastPort)
 }
 
 func quote(s string) string {

@@ -42,6 +42,9 @@ func TestPolicy(t *testing.T) {
 	if len(got.Grants) != 4 || len(got.AutoApprovers.Routes) > 0 || got.Grants[2].App[DefaultCapability][0].Role != "owner" || got.NodeAttrs[0].Attr[0] != "cache-network-maps" {
 		t.Errorf("%+v", got)
 	}
+	if people := strings.Join(got.Grants[1].IP, " "); people != "tcp:80 tcp:443 tcp:22 tcp:20000-59999 icmp:*" {
+		t.Errorf("people reach %s", people)
+	}
 	read(Policy{Tag: "tag:other", Shared: netip.MustParseAddr("100.127.255.1")})
 	if len(got.Grants) != 5 || got.AutoApprovers.Routes["100.127.255.1/32"][0] != "tag:other" || strings.Join(got.Grants[3].Dst, " ") != "tag:other 100.127.255.1/32" {
 		t.Errorf("%+v", got)
