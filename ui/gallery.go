@@ -20,8 +20,8 @@ type sample struct {
 // state of the mesh.
 func (s *Server) gallery(w http.ResponseWriter, r *http.Request) error {
 	f := s.frame(r, "Gallery")
-	f.Extra = []string{s.assets.url("nodes.css"), s.assets.url("pool.css"), s.assets.url("gallery.css")}
-	render(w, r, http.StatusOK, galleryPage(f, sampleChips(), s.sampleRows(), s.samples(), s.nodeParts(), s.poolParts()))
+	f.Extra = []string{s.assets.url("nodes.css"), s.assets.url("pool.css"), s.assets.url("ports.css"), s.assets.url("files.css"), s.assets.url("gallery.css")}
+	render(w, r, http.StatusOK, galleryPage(f, sampleChips(), s.sampleRows(), s.samples(), s.nodeParts(), s.poolParts(), s.panelParts()))
 	return nil
 }
 

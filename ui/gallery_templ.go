@@ -8,7 +8,7 @@ package ui
 import "github.com/a-h/templ"
 import templruntime "github.com/a-h/templ/runtime"
 
-func galleryPage(f frame, chips []chip, rows list, samples []sample, nodes nodeParts, pool poolView) templ.Component {
+func galleryPage(f frame, chips []chip, rows list, samples []sample, nodes nodeParts, pool poolView, panels panelParts) templ.Component {
 	return templruntime.GeneratedTemplate(func(templ_7745c5c3_Input templruntime.GeneratedComponentInput) (templ_7745c5c3_Err error) {
 		templ_7745c5c3_W, ctx := templ_7745c5c3_Input.Writer, templ_7745c5c3_Input.Context
 		if templ_7745c5c3_CtxErr := ctx.Err(); templ_7745c5c3_CtxErr != nil {
@@ -180,6 +180,10 @@ func galleryPage(f frame, chips []chip, rows list, samples []sample, nodes nodeP
 					return templ_7745c5c3_Err
 				}
 				templ_7745c5c3_Err = poolSamples(pool).Render(ctx, templ_7745c5c3_Buffer)
+				if templ_7745c5c3_Err != nil {
+					return templ_7745c5c3_Err
+				}
+				templ_7745c5c3_Err = panelSamples(f, panels).Render(ctx, templ_7745c5c3_Buffer)
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
