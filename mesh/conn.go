@@ -87,7 +87,29 @@ func (e *entrance) drain() {
 // tracked is a connection that the gate knows until it is closed.
 type tracked struct {
 	net.Conn
-	g *Gate
+	g           *Gate
+	from, local net.Addr // as they were at the begin, never nil
+}
+
+// LocalAddr implements net.Conn.
+func (c *tracked) LocalAddr() net.Addr { return c.local }
+
+// RemoteAddr implements net.Conn.
+func (c *tracked) RemoteAddr() net.Addr { return c.from }
+
+// hungUp is the address of a connection that the network has forgotten: a
+// tailnet's has none, not even an empty one, once the other side has hung up.
+type hungUp struct{}
+
+func (hungUp) Network() string { return "tcp" }
+func (hungUp) String() string  { return "somebody who has hung up" }
+
+// addrOf is an address that can be asked.
+func addrOf(a net.Addr) net.Addr {
+	if a == nil {
+		return hungUp{}
+	}
+	return a
 }
 
 // Close implements net.Conn.

@@ -227,7 +227,7 @@ func (g *Gate) refuse(s Service, from net.Addr, who Caller, err error) {
 func (g *Gate) Track(c net.Conn) (net.Conn, error) { return g.track(c) }
 
 func (g *Gate) track(c net.Conn) (*tracked, error) {
-	t := &tracked{Conn: c, g: g}
+	t := &tracked{Conn: c, g: g, from: addrOf(c.RemoteAddr()), local: addrOf(c.LocalAddr())}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.closed {

@@ -161,6 +161,28 @@ func TestCloseEndsConnections(t *testing.T) {
 }
 
 // TestListenAgain: a service has one listener, and can have another later.
+// forgotten is a connection as the tailnet's become when the other side hangs up.
+type forgotten struct{ net.Conn }
+
+func (forgotten) LocalAddr() net.Addr  { return nil }
+func (forgotten) RemoteAddr() net.Addr { return nil }
+
+// TestForgottenAddresses: who asks for the address of a caller who has hung up
+// gets an answer, and not a panic.
+func TestForgottenAddresses(t *testing.T) {
+	near, far := net.Pipe()
+	defer far.Close()
+	g := NewGate(GateConfig{})
+	defer g.Close()
+	c, err := g.Track(forgotten{near})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := c.RemoteAddr().String() + ", " + c.LocalAddr().String(); got != "somebody who has hung up, somebody who has hung up" {
+		t.Errorf("the addresses are %s", got)
+	}
+}
+
 func TestListenAgain(t *testing.T) {
 	d := newDoor(t, GateConfig{}, node("n1"))
 	l := d.listen(t, Calls)

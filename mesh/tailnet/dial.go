@@ -65,7 +65,7 @@ func (n *Node) dial(ctx context.Context, to string, s mesh.Service) (net.Conn, e
 	}
 	// For what the tailnet does not have, it asks the host's network, where the
 	// address may be anybody's.
-	if from, _, err := ends(c); err != nil || from != p.TailscaleIPs[0] || !n.isOwn(c.LocalAddr()) {
+	if far, near, err := ends(c); err != nil || far != p.TailscaleIPs[0] || !n.isOwn(near) {
 		return nil, errors.Join(fmt.Errorf("%w: %s left the tailnet", mesh.ErrUnreachable, shortName(p)), err, c.Close())
 	}
 	return n.gate.Track(c)
@@ -94,11 +94,10 @@ func (n *Node) meet(ctx context.Context, p *ipnstate.PeerStatus) {
 }
 
 // isOwn says whether an address of a connection is this node's on the tailnet.
-func (n *Node) isOwn(a net.Addr) bool {
-	local, err := netip.ParseAddrPort(a.String())
+func (n *Node) isOwn(a netip.Addr) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return err == nil && slices.Contains(n.self.TailscaleIPs, local.Addr().Unmap())
+	return slices.Contains(n.self.TailscaleIPs, a)
 }
 
 // peer finds a node by its address, whatever its name and IPs are by now.
