@@ -161,7 +161,7 @@ func forwardRefusals(t *testing.T, n *testNode, task, used string) {
 	must[taskView](n, "task", "release", task)
 	(&testMesh{t: t}).await("no workspace", func() bool {
 		_, errs, code := n.cli("forward", task, "0:3000")
-		return code == exitRefused && strings.Contains(errs, "samnode task say "+task)
+		return code == exitRefused && strings.Contains(errs, "samnode task retry "+task)
 	})
 	if _, errs, code := n.cli("task", "ports", task); code != exitRefused || !strings.Contains(errs, "no workspace") {
 		t.Errorf("task ports without a workspace = %d: %s", code, errs)

@@ -5,6 +5,7 @@ import (
 	"context"
 	_ "embed"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -60,8 +61,21 @@ func previewOf(t *testing.T, n *testNode, task string, port int) string {
 }
 
 // askAt asks at a preview as a program at this machine: name resolution is the
-// browser's.
+// browser's. An answer that breaks off is asked for once more, and said.
 func askAt(t *testing.T, n *testNode, method, at, body string, header ...string) (*http.Response, string) {
+	t.Helper()
+	resp, text, err := tryAt(t, n, method, at, body, header...)
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Logf("%s %s broke off after %d bytes", method, at, len(text))
+		resp, text, err = tryAt(t, n, method, at, body, header...)
+	}
+	if err != nil {
+		t.Fatalf("%s %s: %v", method, at, err)
+	}
+	return resp, text
+}
+
+func tryAt(t *testing.T, n *testNode, method, at, body string, header ...string) (*http.Response, string, error) {
 	t.Helper()
 	u, err := url.Parse(at)
 	if err != nil {
@@ -78,18 +92,12 @@ func askAt(t *testing.T, n *testNode, method, at, body string, header ...string)
 		req.Header.Set(header[i], header[i+1])
 	}
 	resp, err := http.DefaultTransport.RoundTrip(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if strings.HasPrefix(resp.Header.Get("Content-Type"), "text/event-stream") {
-		return resp, ""
+	if err != nil || strings.HasPrefix(resp.Header.Get("Content-Type"), "text/event-stream") {
+		return resp, "", err
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resp, string(text)
+	return resp, string(text), err
 }
 
 // attacks lets a hostile preview try everything on another one and on the chat.

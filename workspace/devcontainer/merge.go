@@ -1,6 +1,7 @@
 package devcontainer
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -92,12 +93,20 @@ func failure(ctx context.Context, config string, out *output, err error) error {
 		return &Failure{Err: ErrNoBase, Out: tail, Reason: config +
 			" needs an image or a feature that cannot be fetched from here; check its name, and that this machine reaches its registry"}
 	}
-	why := err.Error()
-	for _, l := range slices.Backward(out.lines) {
-		if telling.MatchString(l) {
-			why = l
-			break
+	return &Failure{Err: ErrBuild, Reason: "Building " + config + " failed: " + cmp.Or(tellingLine(out.lines), err.Error()), Out: tail}
+}
+
+// tellingLine is the last line that says why. That the CLI's own command failed
+// is the least of it, and may come before or after the rest.
+func tellingLine(lines []string) (least string) {
+	for _, l := range slices.Backward(lines) {
+		switch {
+		case !telling.MatchString(l):
+		case !strings.HasPrefix(l, "Error: Command failed: "):
+			return l
+		case least == "":
+			least = l
 		}
 	}
-	return &Failure{Err: ErrBuild, Reason: "Building " + config + " failed: " + why, Out: tail}
+	return least
 }
