@@ -20,7 +20,7 @@ func (s *Server) panelParts() panelParts {
 	return panelParts{
 		Ports:  samplePorts(),
 		Access: []accessView{{Sheet: sheet, Now: sampleNow}, sampleAccess(sheet)},
-		Files:  []filesView{sampleFolder(s.assets.url("files.js")), {Crumbs: crumbs("/t/none/files", "logo.svg", ""), As: "as of commit 4a7c2f1", Problem: "There is no such file."}},
+		Files:  []filesView{sampleFolder(), {Crumbs: crumbs("/t/none/files", "logo.svg", ""), As: "as of commit 4a7c2f1", Problem: "There is no such file."}},
 		Terminal: terminalView{
 			Sheet: s.assets.url("terminal.css"), Problem: "No workspace is alive.", Rest: restOf(sampleTask(chat.Idle)), Start: "/t/none/retry", MayType: true, SSH: "ssh 01JD0000@samnode-a",
 		},
@@ -51,9 +51,8 @@ func sampleAccess(sheet string) accessView {
 	return v
 }
 
-func sampleFolder(script string) filesView {
+func sampleFolder() filesView {
 	return filesView{
-		Script: script,
 		Crumbs: crumbs("/t/none/files", "web/src", ""), Links: []link{{Name: "Now", On: true}, {Name: "Last commit"}}, As: "as it is now, on fsn1-07", Kind: "folder", May: true,
 		Entries: []entryView{
 			{Name: "assets", Icon: "folder", State: "modified"}, {Name: "login.ts", Icon: "file", Size: "4.1 kB", State: "modified"},
