@@ -159,7 +159,7 @@ func (s *Server) briefsOf(c caller) (list []*brief, index uint64, waits int) {
 			continue
 		}
 		list = append(list, b)
-		if b.waits && !b.archived {
+		if b.waits {
 			waits++
 		}
 	}

@@ -29,7 +29,7 @@ type brief struct {
 func newBrief(t chat.Task) *brief {
 	b := &brief{
 		id: t.ID, index: t.Index, since: t.Since, group: groupOf(t), state: t.State, project: t.Project, title: t.Title, branch: t.Branch,
-		agent: t.Agent, author: string(t.Author.Person), archived: t.Archived, waits: t.State == chat.NeedsYou || t.State == chat.Failed,
+		agent: t.Agent, author: string(t.Author.Person), archived: t.Archived, waits: !t.Archived && (t.State == chat.NeedsYou || t.State == chat.Failed),
 	}
 	if t.Lease != nil {
 		b.node = string(t.Lease.Node)
@@ -102,7 +102,7 @@ func (t *table) take(tasks []chat.Task) {
 	}
 	t.waits = 0
 	for _, b := range t.briefs {
-		if b.waits && !b.archived {
+		if b.waits {
 			t.waits++
 		}
 	}

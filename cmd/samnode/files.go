@@ -211,13 +211,20 @@ func (s *liveSpace) against(path string) git.Against {
 
 // run is the output of a step in the workspace. Its Close ends the step.
 func (s *liveSpace) run(ctx context.Context, step git.Step) io.ReadCloser {
+	return piped(ctx, func(ctx context.Context, to io.Writer) error {
+		_, err := s.exec(ctx, shim.ExecSpec{Args: step.Argv, Env: append(append([]string{}, s.in.Env...), step.Env...), Dir: s.in.Dir, Stdout: to})
+		return err // a step that fails says so in its output
+	})
+}
+
+// piped is what write writes. Its Close ends write's context and waits for it.
+func piped(ctx context.Context, write func(ctx context.Context, to io.Writer) error) io.ReadCloser {
 	ctx, cancel := context.WithCancel(ctx)
 	from, to := io.Pipe()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_, err := s.exec(ctx, shim.ExecSpec{Args: step.Argv, Env: append(append([]string{}, s.in.Env...), step.Env...), Dir: s.in.Dir, Stdout: to})
-		to.CloseWithError(err) // a step that fails says so in its output
+		to.CloseWithError(write(ctx, to))
 	}()
 	return &running{from, func() error { cancel(); err := from.Close(); <-done; return err }}
 }

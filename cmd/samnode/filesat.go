@@ -128,14 +128,7 @@ func (n *node) committedArchive(ctx context.Context, t chat.Task, folder string)
 	if folder != "" {
 		top = stdpath.Base(folder)
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	from, to := io.Pipe()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		to.CloseWithError(c.repo.Archive(ctx, c.head, folder, top, to))
-	}()
-	return top, &running{from, func() error { cancel(); err := from.Close(); <-done; return err }}, nil
+	return top, piped(ctx, func(ctx context.Context, to io.Writer) error { return c.repo.Archive(ctx, c.head, folder, top, to) }), nil
 }
 
 func (n *node) committedPatch(ctx context.Context, t chat.Task, path string) (io.ReadCloser, error) {

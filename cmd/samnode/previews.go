@@ -263,8 +263,7 @@ func withPort(name, port string) string {
 // watchPorts calls seen with what listens in the task's workspace, at once and
 // whenever that changes, until ctx ends or the workspace is gone.
 func (n *node) watchPorts(ctx context.Context, task chat.TaskID, seen func([]ui.Port)) error {
-	c := shim.NewClient(func(ctx context.Context) (net.Conn, error) { return n.connect(ctx, task) })
-	return noWorkspace(c.WatchPorts(ctx, func(list []shim.Port) { seen(uiPorts(list)) }))
+	return noWorkspace(n.shimOf(task).WatchPorts(ctx, func(list []shim.Port) { seen(uiPorts(list)) }))
 }
 
 // apiPorts is ports as the API tells it.

@@ -59,16 +59,20 @@ func (n *Node) dial(ctx context.Context, to string, s mesh.Service) (net.Conn, e
 		return nil, err
 	}
 	n.meet(ctx, p)
-	c, err := n.srv.Dial(ctx, "tcp", netip.AddrPortFrom(p.TailscaleIPs[0], uint16(port)).String())
+	raw, err := n.srv.Dial(ctx, "tcp", netip.AddrPortFrom(p.TailscaleIPs[0], uint16(port)).String())
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s does not answer: %w", mesh.ErrUnreachable, shortName(p), err)
+	}
+	c, err := n.gate.Track(raw)
+	if err != nil {
+		return nil, err
 	}
 	// For what the tailnet does not have, it asks the host's network, where the
 	// address may be anybody's.
 	if far, near, err := ends(c); err != nil || far != p.TailscaleIPs[0] || !n.isOwn(near) {
 		return nil, errors.Join(fmt.Errorf("%w: %s left the tailnet", mesh.ErrUnreachable, shortName(p)), err, c.Close())
 	}
-	return n.gate.Track(c)
+	return c, nil
 }
 
 // meet waits, before the first connection to a peer, until that knows this

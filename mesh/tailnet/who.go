@@ -48,20 +48,14 @@ func (n *Node) identify(s mesh.Service, wrap func(net.Conn) net.Conn) mesh.Ident
 	}
 }
 
-var errHungUp = errors.New("the other side has hung up")
-
-// ends are the addresses of a connection, which has none once the other side
-// has hung up.
+// ends are the addresses of a connection that the gate has: others have none
+// once the other side has hung up.
 func ends(c net.Conn) (from, to netip.Addr, err error) {
-	far, near := c.RemoteAddr(), c.LocalAddr()
-	if far == nil || near == nil {
-		return from, to, errHungUp
-	}
-	remote, err := netip.ParseAddrPort(far.String())
+	remote, err := netip.ParseAddrPort(c.RemoteAddr().String())
 	if err != nil {
 		return from, to, fmt.Errorf("reading the caller's address: %w", err)
 	}
-	local, err := netip.ParseAddrPort(near.String())
+	local, err := netip.ParseAddrPort(c.LocalAddr().String())
 	if err != nil {
 		return from, to, fmt.Errorf("reading the called address: %w", err)
 	}
